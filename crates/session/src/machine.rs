@@ -1,0 +1,412 @@
+//! The life of a session, seen from the upstream's side: when to dial, when to give up, when the client gets its
+//! head, when everything ends. Sans-io: inputs and the time come in, actions and deadlines come out.
+//!
+//! ```text
+//!            ┌────────── Again, Next ──────────┐
+//!            ▼                                 │
+//!  start → Waiting ─ due ─▶ Dialing ─ Head ─▶ Opening ─ Event ─▶ Live ─ Done ─▶ Ended(Completed)
+//!                             │ fault            │ fault           │ fault
+//!                             ▼                  ▼                 ▼
+//!                          nothing delivered: verdict ┄┄┐    delivered: the ladder
+//!                             │ GiveUp                  ┊      │ rung: Dial(Resume) or Dial(Fallback)
+//!                             ▼                         ┊      ▼ none left
+//!                    Dial(Fallback) once, then Refuse (no head sent yet) or Finish(Failed)
+//! ```
+//!
+//! Invariants (`tests/machine_model.rs`): dials of a kind never exceed their budget; once content was delivered
+//! only a rung of the ladder dials; exactly one of `Refuse` and `Finish`, and nothing after it; `Commit` at most
+//! once and before `Finish`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::backoff::{Backoff, Seed};
+use crate::fault::{Code, End, Fault};
+use crate::policy::{Detach, Retry, Rung, Timeouts, Verdict, fallback_may_help, may_climb, verdict};
+
+/// What a route allows for one session. Instants are durations since an origin of the caller's choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Time limits. `connect` is the dialler's to keep.
+    pub timeouts: Timeouts,
+    /// The head is sent at the latest this long after the start.
+    pub commit_after: Duration,
+    /// Tries before the first content.
+    pub retry: Retry,
+    /// Dial → whole answer of a non-stream request; `None`: no fallback.
+    pub fallback: Option<Duration>,
+    /// What to try after content was delivered, in order.
+    pub after_partial: Vec<Rung>,
+    /// What happens when nobody is attached.
+    pub detach: Detach,
+    /// Endpoints to choose from.
+    pub endpoints: u32,
+    /// A client can come back although it has not seen the head (an Idempotency-Key, say).
+    pub known_before_head: bool,
+}
+
+/// What kind of request to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dial {
+    /// The client's own request. `other_endpoint`: not the one used last.
+    Stream {
+        /// Prefer an endpoint other than the last.
+        other_endpoint: bool,
+    },
+    /// The same with the last id the upstream itself gave.
+    Resume,
+    /// The same without streaming.
+    Fallback,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The response head of a stream is there and promises one.
+    Head,
+    /// Events arrived; `content` if any of them is part of the answer.
+    Events {
+        /// Some event is part of the answer.
+        content: bool,
+    },
+    /// The upstream numbers its own events, so it may be able to resume.
+    Numbered,
+    /// The answer is whole.
+    Done,
+    /// The try is over without success.
+    Failed {
+        /// What went wrong.
+        fault: Fault,
+        /// The request may have reached the upstream.
+        sent: bool,
+    },
+    /// So many clients are attached now.
+    Readers(usize),
+    /// End it now with this fault (DELETE, drain).
+    Stop(Fault),
+}
+
+/// What to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send a request to the upstream.
+    Dial(Dial),
+    /// Close the upstream, whatever it is doing.
+    HangUp,
+    /// Let the client have its response head.
+    Commit,
+    /// No head was sent: answer with a status.
+    Refuse(Fault),
+    /// Append the terminal event if it is a failure, and seal.
+    Finish(End),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is dialled until then.
+    Waiting {
+        until: Duration,
+        dial: Dial,
+    },
+    /// Dialled; the head (of a fallback: the whole answer) is due.
+    Dialing {
+        dial: Dial,
+        due: Duration,
+    },
+    /// The head came; the first event is due.
+    Opening {
+        dial: Dial,
+        due: Duration,
+    },
+    /// Events come.
+    Live {
+        dial: Dial,
+        due: Duration,
+    },
+    Ended,
+}
+
+/// The state machine. See the module's drawing.
+#[derive(Debug)]
+pub struct Session {
+    plan: Plan,
+    seed: Seed,
+    state: State,
+    actions: VecDeque<Action>,
+    total_due: Duration,
+    commit_due: Option<Duration>,
+    detach_due: Option<Duration>,
+    streams: u32,
+    resumes: u32,
+    fallback_spent: bool,
+    rung: usize,
+    numbered: bool,
+    delivered: bool,
+    /// What broke the stream; told in the end if nothing mends it.
+    broken_by: Option<Fault>,
+}
+
+impl Session {
+    /// Begins at `now` with one client attached: the first thing to do is to dial.
+    pub fn new(plan: Plan, seed: u64, now: Duration) -> Self {
+        let mut session = Self::idle(plan, seed, now);
+        session.dial(now, Dial::Stream { other_endpoint: false });
+        session
+    }
+
+    /// Begins at `now` with an upstream response already there that turned out to be a stream: its request
+    /// cannot be sent again, so nothing is retried.
+    pub fn adopted(mut plan: Plan, seed: u64, now: Duration) -> Self {
+        plan.retry.attempts = 1;
+        plan.fallback = None;
+        plan.after_partial.clear();
+        let mut session = Self::idle(plan, seed, now);
+        session.streams = 1;
+        let due = now + session.plan.timeouts.first_event;
+        session.state = State::Opening { dial: Dial::Stream { other_endpoint: false }, due };
+        session
+    }
+
+    fn idle(plan: Plan, seed: u64, now: Duration) -> Self {
+        Self {
+            total_due: now + plan.timeouts.total,
+            commit_due: Some(now + plan.commit_after),
+            plan,
+            seed: Seed::new(seed),
+            state: State::Ended,
+            actions: VecDeque::new(),
+            detach_due: None,
+            streams: 0,
+            resumes: 0,
+            fallback_spent: false,
+            rung: 0,
+            numbered: false,
+            delivered: false,
+            broken_by: None,
+        }
+    }
+
+    /// Requests sent so far, of every kind.
+    pub fn dials(&self) -> u32 {
+        self.streams + self.resumes + u32::from(self.fallback_spent)
+    }
+
+    /// Whether the client was promised its head.
+    pub fn is_committed(&self) -> bool {
+        self.commit_due.is_none()
+    }
+
+    /// Whether any part of the answer was passed on.
+    pub fn has_delivered(&self) -> bool {
+        self.delivered
+    }
+
+    /// Whether it is over: no action will follow those not yet polled.
+    pub fn is_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due; `None` once ended.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let due = match self.state {
+            State::Ended => return None,
+            State::Waiting { until, .. } => until,
+            State::Dialing { due, .. } | State::Opening { due, .. } | State::Live { due, .. } => due,
+        };
+        [Some(self.total_due), self.commit_due, self.detach_due]
+            .into_iter()
+            .flatten()
+            .fold(Some(due), |a, b| a.map(|a| a.min(b)))
+    }
+
+    /// Takes in what happened. At a tie with a deadline, call this first: data beats the timer.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        if self.is_ended() {
+            return;
+        }
+        match input {
+            Input::Head => self.head(now),
+            Input::Events { content } => self.events(now, content),
+            Input::Numbered => self.numbered = true,
+            Input::Done => {
+                self.commit();
+                self.end(End::Completed);
+            }
+            Input::Failed { fault, sent } => self.failed(now, fault, sent),
+            Input::Readers(count) => self.readers(now, count),
+            Input::Stop(fault) => self.fail(fault),
+        }
+    }
+
+    /// Takes in that time has passed. Early and late calls are harmless.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.is_ended() {
+            return;
+        }
+        if now >= self.total_due {
+            return self.fail(Code::TotalTimeout.into());
+        }
+        if self.detach_due.is_some_and(|due| now >= due) {
+            return self.abandon();
+        }
+        match self.state {
+            State::Waiting { until, dial } if now >= until => self.dial(now, dial),
+            State::Dialing { due, .. } if now >= due => self.failed(now, Code::HeadTimeout.into(), true),
+            State::Opening { due, .. } if now >= due => self.failed(now, Code::FirstEventTimeout.into(), true),
+            State::Live { due, .. } if now >= due => self.failed(now, Code::IdleTimeout.into(), true),
+            _ => {}
+        }
+        if !self.is_ended() && self.commit_due.is_some_and(|due| now >= due) {
+            self.commit();
+        }
+    }
+
+    fn dial(&mut self, now: Duration, dial: Dial) {
+        let limit = match dial {
+            Dial::Stream { .. } => {
+                self.streams += 1;
+                self.plan.timeouts.head
+            }
+            Dial::Resume => {
+                self.resumes += 1;
+                self.plan.timeouts.head
+            }
+            Dial::Fallback => {
+                self.fallback_spent = true;
+                self.plan.fallback.unwrap_or(self.plan.timeouts.head)
+            }
+        };
+        self.state = State::Dialing { dial, due: now + limit };
+        self.actions.push_back(Action::Dial(dial));
+    }
+
+    fn head(&mut self, now: Duration) {
+        if let State::Dialing { dial: dial @ (Dial::Stream { .. } | Dial::Resume), .. } = self.state {
+            self.state = State::Opening { dial, due: now + self.plan.timeouts.first_event };
+        }
+    }
+
+    fn events(&mut self, now: Duration, content: bool) {
+        if let State::Opening { dial, .. } | State::Live { dial, .. } | State::Dialing { dial, .. } = self.state {
+            self.state = State::Live { dial, due: now + self.plan.timeouts.idle };
+        }
+        if content {
+            self.delivered = true;
+            self.rung = 0;
+            self.commit();
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.commit_due.take().is_some() {
+            self.actions.push_back(Action::Commit);
+        }
+    }
+
+    fn failed(&mut self, now: Duration, fault: Fault, sent: bool) {
+        let dial = match self.state {
+            State::Dialing { dial, .. } | State::Opening { dial, .. } | State::Live { dial, .. } => dial,
+            State::Waiting { .. } | State::Ended => return,
+        };
+        self.actions.push_back(Action::HangUp);
+        // A mending try that fails does not change what broke the stream.
+        if let Dial::Stream { .. } = dial {
+            self.broken_by = Some(fault.clone());
+        }
+        let broken_by = self.broken_by.clone().unwrap_or(fault);
+        if self.delivered {
+            self.climb(now, broken_by);
+        } else {
+            self.try_again(now, dial, broken_by, sent);
+        }
+    }
+
+    /// Nothing was delivered: another try is invisible to the client.
+    fn try_again(&mut self, now: Duration, dial: Dial, fault: Fault, sent: bool) {
+        if dial == Dial::Fallback {
+            return self.fail(fault);
+        }
+        let random = self.seed.next();
+        match verdict(&self.plan.retry, &fault, sent, self.streams, self.plan.endpoints, random) {
+            Verdict::Again(wait) => {
+                let dial = Dial::Stream { other_endpoint: self.plan.endpoints > 1 };
+                self.state = State::Waiting { until: now + wait, dial };
+            }
+            Verdict::Next => self.dial(now, Dial::Stream { other_endpoint: true }),
+            Verdict::GiveUp if self.plan.fallback.is_some() && !self.fallback_spent && fallback_may_help(&fault) => {
+                self.dial(now, Dial::Fallback);
+            }
+            Verdict::GiveUp => self.fail(fault),
+        }
+    }
+
+    /// Content was delivered: only the route's ladder may go on. Progress puts it back to its first rung, and the
+    /// budget of tries bounds how often.
+    fn climb(&mut self, now: Duration, fault: Fault) {
+        if !may_climb(&fault) {
+            return self.fail(fault);
+        }
+        while let Some(rung) = self.plan.after_partial.get(self.rung).copied() {
+            self.rung += 1;
+            match rung {
+                Rung::NativeResume if self.numbered && self.resumes < self.plan.retry.attempts => {
+                    let backoff = Backoff { base: self.plan.retry.base, max: self.plan.retry.max };
+                    let wait = match self.resumes {
+                        0 => Duration::ZERO,
+                        tried => backoff.delay(tried - 1, self.seed.next()),
+                    };
+                    self.state = State::Waiting { until: now + wait, dial: Dial::Resume };
+                    return;
+                }
+                Rung::Fallback if self.plan.fallback.is_some() && !self.fallback_spent => {
+                    return self.dial(now, Dial::Fallback);
+                }
+                Rung::NativeResume | Rung::Fallback => {}
+            }
+        }
+        self.fail(fault);
+    }
+
+    fn readers(&mut self, now: Duration, count: usize) {
+        if count > 0 {
+            self.detach_due = None;
+            return;
+        }
+        let nobody_can_return = !self.is_committed() && !self.plan.known_before_head;
+        match self.plan.detach {
+            Detach::Continue => {}
+            Detach::Cancel => self.abandon(),
+            Detach::Grace(_) if nobody_can_return => self.abandon(),
+            Detach::Grace(grace) => self.detach_due = Some(now + grace),
+        }
+    }
+
+    fn abandon(&mut self) {
+        let message = "Nobody was listening, so the upstream was cancelled; the rest of the answer was not generated.";
+        self.fail(Fault::new(Code::SessionGap).message(message));
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        if self.is_committed() {
+            self.end(End::Failed(Box::new(fault)));
+        } else {
+            self.state = State::Ended;
+            self.actions.push_back(Action::HangUp);
+            self.actions.push_back(Action::Refuse(fault));
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.state = State::Ended;
+        // After success the upstream may still have bytes to give; who reads it decides when to let go.
+        if end != End::Completed {
+            self.actions.push_back(Action::HangUp);
+        }
+        self.actions.push_back(Action::Finish(end));
+    }
+}

@@ -1,0 +1,133 @@
+//! What all requests of one process share. Built once from checked settings; nothing in it knows a socket that listens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::clock::{Clock, Entropy};
+use crate::config::Settings;
+use crate::principal::Keyed;
+use crate::store::{MemoryStore, SessionStore, StoreLimits};
+use crate::telemetry::metrics;
+use crate::upstream::{ConnectError, Upstreams};
+
+/// Shared by all requests.
+#[derive(Debug)]
+pub struct App {
+    /// The checked configuration.
+    pub settings: Settings,
+    /// Where sessions live.
+    pub store: Arc<dyn SessionStore>,
+    /// The ways to all upstreams.
+    pub upstreams: Upstreams,
+    /// Time.
+    pub clock: Clock,
+    /// Chance.
+    pub entropy: Entropy,
+    /// Makes principals.
+    pub keyed: Keyed,
+    /// The distinct lists of cookies that routes take for credentials, for paths that no route owns.
+    pub credential_cookies: Vec<Vec<String>>,
+    /// Requests being answered.
+    pub in_flight: Arc<AtomicUsize>,
+    draining: AtomicBool,
+}
+
+impl App {
+    /// The app of `settings`.
+    ///
+    /// # Errors
+    /// When the certificate authorities of an upstream cannot be loaded.
+    pub fn new(settings: Settings, entropy: Entropy) -> Result<Arc<Self>, ConnectError> {
+        let limits = &settings.limits;
+        let store = MemoryStore::new(StoreLimits {
+            sessions: limits.sessions,
+            sessions_per_principal: limits.sessions_per_principal,
+            ring_bytes: limits.ring_bytes,
+            retention: settings.session.retention,
+        });
+        let mut credential_cookies = vec![Vec::new()];
+        for route in &settings.routes {
+            if !credential_cookies.contains(&route.credential_cookies) {
+                credential_cookies.push(route.credential_cookies.clone());
+            }
+        }
+        show_limits(&settings);
+        Ok(Arc::new(Self {
+            upstreams: Upstreams::new(&settings)?,
+            store: Arc::new(store),
+            clock: Clock::start(),
+            keyed: Keyed::new(&entropy),
+            entropy,
+            credential_cookies,
+            in_flight: Arc::default(),
+            draining: AtomicBool::new(false),
+            settings,
+        }))
+    }
+
+    /// Whether this process is going away.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on no session begins.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        metrics::draining();
+    }
+
+    /// The retry hint for one client, in milliseconds; `None` where hints are off.
+    pub fn retry_hint(&self, ill: bool) -> Option<u64> {
+        let hint = &self.settings.retry_hint;
+        hint.enabled.then(|| millis(self.jittered(if ill { hint.ill } else { hint.base })))
+    }
+
+    /// When a client that was refused should try again.
+    pub fn come_back_in(&self) -> Duration {
+        self.jittered(self.settings.retry_hint.ill)
+    }
+
+    /// `centre`, more or less by the configured part.
+    fn jittered(&self, centre: Duration) -> Duration {
+        let unit = (self.entropy.u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        centre.mul_f64(1.0 + self.settings.retry_hint.jitter * (2.0 * unit - 1.0))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Every limit is visible as a metric beside what it bounds.
+fn show_limits(settings: &Settings) {
+    let limits = &settings.limits;
+    for (name, value) in [
+        ("connections", limits.connections),
+        ("sessions", limits.sessions),
+        ("sessions_per_principal", limits.sessions_per_principal),
+        ("readers_per_session", limits.readers_per_session),
+        ("ring_bytes", limits.ring_bytes),
+        ("request_body", limits.request_body),
+        ("answer_body", limits.answer_body),
+        ("line", limits.line),
+        ("event", limits.event),
+        ("headers", limits.headers),
+        ("header_bytes", limits.header_bytes),
+        ("send_buffer", limits.send_buffer),
+        ("h2_streams", limits.h2_streams as usize),
+        ("session_max_events", settings.session.max_events),
+        ("session_max_bytes", settings.session.max_bytes),
+    ] {
+        metrics::limit(name, value as f64);
+    }
+    for (name, value) in [
+        ("header_timeout_seconds", limits.header_timeout),
+        ("body_timeout_seconds", limits.body_timeout),
+        ("write_timeout_seconds", limits.write_timeout),
+        ("session_retention_seconds", settings.session.retention),
+        ("drain_timeout_seconds", settings.drain.timeout),
+    ] {
+        metrics::limit(name, value.as_secs_f64());
+    }
+}

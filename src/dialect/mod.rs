@@ -1,0 +1,182 @@
+//! Wires: what starts a stream, what ends it, what an error is, how we speak one.
+//!
+//! A dialect sees values, never sockets: request heads and bodies, events, JSON answers. Adding one is one file
+//! and one line in [`choose`]. The rules of what may be put into somebody else's stream are the same for all and
+//! live where events are delivered; a dialect only says where it differs.
+
+mod generic;
+mod json;
+mod openai;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
+use streamkeeper_session::{ErrorEvent, Fault, Gap};
+use streamkeeper_sse::{Event, OwnedEvent};
+
+use crate::config::{DialectChoice, Route};
+
+pub use generic::GenericDialect;
+pub use openai::OpenAi;
+
+/// A request as a dialect sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path and query.
+    pub uri: &'a Uri,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body; empty where it has none or it was not kept.
+    pub body: &'a [u8],
+}
+
+/// Whether a request asks for a stream, as far as can be told before its body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// It does.
+    Stream,
+    /// It does not, or not in a way this dialect knows; an event stream that comes back is still kept.
+    No,
+    /// Its body must be read to tell: call [`Dialect::asks_in_body`].
+    Body,
+}
+
+/// What one upstream event means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meaning {
+    /// Part of the answer.
+    Content,
+    /// Part of the answer, to be kept and delivered in this form instead: as it came, clients would stumble over it.
+    Replace(OwnedEvent),
+    /// Comes before any answer and promises nothing (a role, `response.created`): held back until content follows.
+    Preamble,
+    /// The answer is whole; this event is its last.
+    Done,
+    /// The upstream reports an error; this event is replaced by ours.
+    Error(Box<Fault>),
+    /// Worth nothing to anybody: not kept, not delivered.
+    Skip,
+}
+
+/// What a clean end of the body without [`Meaning::Done`] means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanEnd {
+    /// The answer is whole.
+    Complete,
+    /// Something is missing.
+    Truncated,
+}
+
+/// Reads one upstream stream. Holds what must be remembered between events, which is little.
+pub trait Reader: Send {
+    /// Called once for each event, in order. Must not allocate for ordinary content.
+    fn read(&mut self, event: &Event<'_>) -> Meaning;
+
+    /// Called for each field that is none of the standard's (old llama.cpp reports errors so).
+    fn field(&mut self, _name: &[u8], _value: &[u8]) -> Option<Box<Fault>> {
+        None
+    }
+
+    /// The body ended cleanly and nothing said `Done`.
+    fn clean_end(&self) -> CleanEnd;
+}
+
+/// How the client is kept from believing that the upstream died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// `: ka\n`.
+    Comment,
+    /// A bare newline between events.
+    BlankLine,
+}
+
+/// Which of our own fields and events a dialect's clients survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tolerance {
+    /// `id:` in a block.
+    pub ids: bool,
+    /// `retry:` in a block.
+    pub retry: bool,
+    /// Comment lines of the upstream inside a block.
+    pub comments: bool,
+    /// What a heartbeat looks like.
+    pub keep_alive: KeepAlive,
+    /// After our error the body is aborted instead of ended, because its clients do not look at the event.
+    pub abort_after_error: bool,
+}
+
+/// Why an answer cannot stand in for a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It is a reported error.
+    Fault(Box<Fault>),
+    /// It is no JSON or not of the expected shape.
+    NotAnAnswer,
+}
+
+/// One wire. Values in, values out.
+pub trait Dialect: Send + Sync + fmt::Debug {
+    /// `openai`, `generic`: a metric label.
+    fn name(&self) -> &'static str;
+
+    /// Does this request (without its body) ask for a stream?
+    fn asks(&self, ask: &Ask<'_>) -> Asks;
+
+    /// Does this request ask for a stream? Its body is there.
+    fn asks_in_body(&self, ask: &Ask<'_>) -> bool;
+
+    /// What may be put into its streams.
+    fn tolerance(&self) -> Tolerance;
+
+    /// A reader for one upstream stream that answers `ask`.
+    fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader>;
+
+    /// Our error as an event of this wire.
+    fn error_event(&self, error: &ErrorEvent) -> OwnedEvent;
+
+    /// Our error as a JSON body, for when a status can still be sent.
+    fn error_body(&self, error: &ErrorEvent) -> Bytes;
+
+    /// The gap as an event of its own, where clients survive one; else `None`, and the standard error `session_gap` is spoken.
+    fn gap_event(&self, gap: &Gap) -> Option<OwnedEvent>;
+
+    /// The same request without streaming: its path and query, and its body. `None`: this wire has no such form.
+    fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)>;
+
+    /// A JSON answer as the events of a stream, terminator included.
+    fn events_of(&self, ask: &Ask<'_>, answer: &[u8]) -> Result<Vec<OwnedEvent>, NoAnswer>;
+
+    /// What of `answer` is still to be sent after `delivered` (all events so far), terminator included, if the answer
+    /// begins with exactly what was delivered; else `None`.
+    fn rest_of(
+        &self,
+        ask: &Ask<'_>,
+        delivered: &mut dyn Iterator<Item = Delivered<'_>>,
+        answer: &[u8],
+    ) -> Option<Vec<OwnedEvent>>;
+}
+
+/// One event as the ring keeps it, taken apart again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered<'a> {
+    /// Its name; empty is `message`.
+    pub name: Cow<'a, str>,
+    /// Its data, lines joined by `\n`.
+    pub data: Cow<'a, str>,
+}
+
+/// The dialect for a request on `route`.
+pub fn choose(route: &Route, ask: &Ask<'_>) -> Arc<dyn Dialect> {
+    let generic = || Arc::new(GenericDialect::new(route.generic.clone()));
+    match route.dialect {
+        DialectChoice::OpenAi => Arc::new(OpenAi),
+        DialectChoice::Generic => generic(),
+        DialectChoice::Auto if OpenAi::recognises(ask) => Arc::new(OpenAi),
+        DialectChoice::Auto => generic(),
+    }
+}

@@ -1,0 +1,81 @@
+//! What a response's body can be here, together with what must live as long as it does.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::admit::InFlight;
+use super::events::EventBody;
+use crate::upstream::BoxError;
+
+/// The body of every response of the data port.
+#[derive(Debug)]
+pub struct AnswerBody {
+    kind: Kind,
+    /// Given back when the body is done or dropped.
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Whole(Full<Bytes>),
+    Passed(Incoming),
+    Events(Box<EventBody>),
+}
+
+impl AnswerBody {
+    /// A body that is there already.
+    pub fn whole(body: impl Into<Bytes>) -> Self {
+        Self { kind: Kind::Whole(Full::new(body.into())), in_flight: None }
+    }
+
+    /// An upstream's body as it comes.
+    pub fn passed(body: Incoming) -> Self {
+        Self { kind: Kind::Passed(body), in_flight: None }
+    }
+
+    /// A stream.
+    pub(crate) fn events(body: EventBody) -> Self {
+        Self { kind: Kind::Events(Box::new(body)), in_flight: None }
+    }
+
+    /// Keeps `permit` until the body is done.
+    #[must_use]
+    pub(super) fn holding(mut self, permit: InFlight) -> Self {
+        self.in_flight = Some(permit);
+        self
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.kind {
+            Kind::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Kind::Passed(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Events(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole(body) => body.is_end_stream(),
+            Kind::Passed(body) => body.is_end_stream(),
+            Kind::Events(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole(body) => body.size_hint(),
+            Kind::Passed(body) => body.size_hint(),
+            Kind::Events(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The body of an event stream to one client: replay, then the live tail, then the end. The first client and one that
+//! comes back read the same way.
+//!
+//! Everything that is ready goes out in one piece per wake. The injection rules that hold for every dialect live here:
+//! an id and a retry hint only inside a block that has data, the hint once per connection and again with a failure;
+//! a keep-alive of one line; a gap signal without an id; nothing after the end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use streamkeeper_session::{Code, End, ErrorEvent, EventIdPrefix, Fault, Follower, Gap, Record};
+use streamkeeper_sse::{KEEP_ALIVE, write_id, write_retry};
+use tokio::time::{Instant, Sleep};
+
+use crate::dialect::{KeepAlive, Tolerance};
+use crate::store::{Attached, Log, Numbering};
+use crate::telemetry::metrics;
+use crate::upstream::BoxError;
+
+/// What one piece holds at most.
+const PIECE: usize = 64 * 1024;
+
+/// How a client's stream is written.
+#[derive(Debug, Clone)]
+pub(super) struct Manner {
+    /// The retry hint in the first block, in milliseconds.
+    pub(super) hint: Option<u64>,
+    /// The retry hint in a block that reports a failure, in milliseconds.
+    pub(super) ill_hint: Option<u64>,
+    /// Silence → keep-alive.
+    pub(super) heartbeat: Option<Duration>,
+    /// When to come back, as errors say it.
+    pub(super) wait: Duration,
+    /// Errors may carry inner causes.
+    pub(super) development: bool,
+}
+
+/// The stream of one client.
+pub(crate) struct EventBody {
+    follower: Follower<Log>,
+    attached: Attached,
+    writer: Writer,
+    heartbeat: Option<Heartbeat>,
+}
+
+/// Turns records into the client's bytes.
+struct Writer {
+    /// The seq wanted next.
+    cursor: u64,
+    /// Events below it were there before the client came: they are replayed.
+    replay_until: u64,
+    replayed: u64,
+    prefix: EventIdPrefix,
+    tolerance: Tolerance,
+    manner: Manner,
+    gap: Option<Gap>,
+    session: Arc<crate::store::LiveSession>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// All is said; the body ends.
+    Ended,
+    /// All is said; the connection is broken off, because this dialect's clients would not notice else.
+    Aborting,
+}
+
+struct Heartbeat {
+    every: Duration,
+    line: &'static [u8],
+    due: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl EventBody {
+    /// From `cursor` (a seq) on; `gap` is signalled first; what is there already counts as replay if `resumed`.
+    pub(super) fn new(attached: Attached, cursor: u64, gap: Option<Gap>, resumed: bool, manner: Manner) -> Self {
+        let session = Arc::clone(attached.session());
+        let tolerance = session.dialect.tolerance();
+        let line = match tolerance.keep_alive {
+            KeepAlive::Comment => KEEP_ALIVE,
+            KeepAlive::BlankLine => b"\n",
+        };
+        let replay_until = if resumed { session.log.peek(|log| log.ring.next_seq()) } else { 0 };
+        let heartbeat = manner.heartbeat.map(|every| Heartbeat::new(every, line));
+        let writer = Writer {
+            cursor,
+            replay_until,
+            replayed: 0,
+            prefix: EventIdPrefix::new(session.id, session.epoch),
+            tolerance,
+            manner,
+            gap,
+            session: Arc::clone(&session),
+            state: State::Open,
+        };
+        Self { follower: session.log.follow(), attached, writer, heartbeat }
+    }
+}
+
+impl Writer {
+    /// Everything that is ready; `None` if nothing is.
+    fn collect(&mut self, log: &Log) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        if let Some(gap) = self.gap.take() {
+            self.signal(&gap, &mut out);
+        }
+        while self.state == State::Open && out.len() < PIECE {
+            match log.ring.iter_from(self.cursor) {
+                Ok(records) => {
+                    self.write(records, log, &mut out);
+                    break;
+                }
+                Err(gap) => {
+                    // Overtaken: the ring evicted what this reader was too slow to take.
+                    self.cursor = log.ring.first_seq();
+                    self.signal(&gap, &mut out);
+                }
+            }
+        }
+        (!out.is_empty() || self.state != State::Open).then_some(out)
+    }
+
+    fn write<'a>(&mut self, records: impl Iterator<Item = Record<'a, End>>, log: &Log, out: &mut Vec<u8>) {
+        let failed = log.ring.end().is_some_and(|end| end.fault().is_some());
+        for record in records {
+            if out.len() >= PIECE {
+                return;
+            }
+            let entry = match record {
+                Record::Event(entry) => entry,
+                Record::Sealed(_) => return self.end(failed && self.tolerance.abort_after_error),
+            };
+            match log.numbering {
+                Numbering::Issued => {
+                    out.extend_from_slice(b"id: ");
+                    self.prefix.write_to(entry.seq, out);
+                    out.push(b'\n');
+                }
+                Numbering::Kept => {
+                    if let Some(id) = entry.id {
+                        write_id(id, out);
+                    }
+                }
+                Numbering::Open | Numbering::Off => {}
+            }
+            let reports_failure = failed && entry.seq + 1 == log.ring.next_seq();
+            let hint = if reports_failure { self.manner.ill_hint } else { self.manner.hint.take() };
+            if let Some(ms) = hint {
+                write_retry(ms, out);
+            }
+            out.extend_from_slice(entry.body);
+            out.push(b'\n');
+            self.cursor = entry.seq + 1;
+            self.replayed += u64::from(entry.seq < self.replay_until);
+        }
+    }
+
+    fn signal(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        metrics::gap(gap);
+        match self.session.dialect.gap_event(gap) {
+            Some(event) => event.write_block(out),
+            None => {
+                if let Some(ms) = self.manner.ill_hint {
+                    write_retry(ms, out);
+                }
+                let fault = Fault::new(Code::SessionGap);
+                let error =
+                    ErrorEvent::new(&fault, &self.session.request_id, self.manner.wait, self.manner.development);
+                self.session.dialect.error_event(&error).write_block(out);
+                self.end(self.tolerance.abort_after_error);
+            }
+        }
+    }
+
+    fn end(&mut self, abort: bool) {
+        self.state = if abort { State::Aborting } else { State::Ended };
+    }
+
+    fn last_frame(&self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        (self.state == State::Aborting).then(|| Err("the stream failed; the client was told".into()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        metrics::replayed(self.replayed);
+    }
+}
+
+impl Heartbeat {
+    fn new(every: Duration, line: &'static [u8]) -> Self {
+        let due = Instant::now() + every;
+        Self { every, line, due, timer: Box::pin(tokio::time::sleep_until(due)) }
+    }
+
+    /// Something was written. The timer itself is not touched: it notices when it rings.
+    fn written(&mut self) {
+        self.due = Instant::now() + self.every;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static [u8]> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let silent = now >= self.due;
+            if silent {
+                self.due = now + self.every;
+            }
+            self.timer.as_mut().reset(self.due);
+            if silent {
+                return Poll::Ready(self.line);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl http_body::Body for EventBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let writer = &mut this.writer;
+        if writer.state != State::Open {
+            return Poll::Ready(writer.last_frame());
+        }
+        if let Poll::Ready(piece) = this.follower.poll(cx, |log| writer.collect(log)) {
+            if piece.is_empty() {
+                return Poll::Ready(writer.last_frame());
+            }
+            if let Some(heartbeat) = &mut this.heartbeat {
+                heartbeat.written();
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+        }
+        match &mut this.heartbeat {
+            Some(heartbeat) => heartbeat.poll(cx).map(|line| Some(Ok(Frame::data(Bytes::from_static(line))))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Told with the last piece, so that the server writes both at once.
+    fn is_end_stream(&self) -> bool {
+        self.writer.state == State::Ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::new()
+    }
+}
+
+impl std::fmt::Debug for EventBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventBody")
+            .field("session", &self.attached.session().id)
+            .field("cursor", &self.writer.cursor)
+            .finish()
+    }
+}

@@ -1,0 +1,286 @@
+//! One try at the upstream: the request that is sent, the response that comes, and what each may turn into.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::response::Parts;
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use streamkeeper_session::{Code, Dial, End, Fault, Record, Ring};
+use streamkeeper_sse::{Decoder, Item, OwnedEvent};
+
+use super::Kept;
+use super::inflate::Inflate;
+use super::reading::{Batch, Reading};
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::dialect::{Ask, Dialect};
+use crate::store::{LiveSession, Log};
+use crate::upstream::headers::{LAST_EVENT_ID, for_stream, strip_hop_by_hop};
+use crate::upstream::{Dialler, NoResponse, Outgoing};
+
+type Future_<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a finished answer leaves on its connection is read for at most this long, so that the connection can be used again.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+const DRAIN_BYTES: usize = 64 * 1024;
+
+/// Where a try stands.
+pub(super) enum Attempt {
+    /// There is none.
+    None,
+    /// A request is on its way.
+    Dialing(Future_<Result<Response<Incoming>, NoResponse>>, Dial),
+    /// A stream is being read.
+    Reading(Box<Reading>),
+    /// A body that is no stream is read whole.
+    Gathering(Future_<(Parts, Result<Bytes, Fault>)>, Dial),
+}
+
+/// What came of waiting for a try.
+pub(super) enum Progress {
+    /// A head, or none.
+    Response(Result<Response<Incoming>, NoResponse>, Dial),
+    /// Events.
+    Batch(Batch),
+    /// A whole body.
+    Body(Parts, Result<Bytes, Fault>, Dial),
+}
+
+impl Attempt {
+    /// Sends a request.
+    pub(super) fn dial(dialler: Arc<Dialler>, outgoing: Outgoing, body: Bytes, dial: Dial) -> Self {
+        let other = matches!(dial, Dial::Stream { other_endpoint: true });
+        let sending = async move {
+            let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+            dialler.send(outgoing, body, other).await
+        };
+        Self::Dialing(Box::pin(sending), dial)
+    }
+
+    /// Reads a response: as a stream if it is one, else whole.
+    pub(super) fn open(
+        response: Response<Incoming>,
+        dial: Dial,
+        session: &LiveSession,
+        request: &Kept,
+        limits: &Limits,
+    ) -> Self {
+        let (head, body) = response.into_parts();
+        if dial != Dial::Fallback && is_stream_head(&head) {
+            match Inflate::for_headers(&head.headers) {
+                Ok(inflate) => {
+                    let caps = streamkeeper_sse::Limits { line: limits.line, event: limits.event };
+                    let reader = session.dialect.reader(&request.ask());
+                    let tolerance = session.dialect.tolerance();
+                    return Self::Reading(Box::new(Reading::new(
+                        body,
+                        inflate,
+                        caps,
+                        reader,
+                        tolerance,
+                        session.route.ids,
+                    )));
+                }
+                Err(fault) => return Self::Gathering(Box::pin(std::future::ready((head, Err(fault)))), dial),
+            }
+        }
+        Self::Gathering(Box::pin(gather(head, body, limits.answer_body)), dial)
+    }
+
+    /// Waits for something to happen.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, session: &LiveSession, clock: Clock) -> Poll<Progress> {
+        match self {
+            Self::None => Poll::Pending,
+            Self::Dialing(sending, dial) => {
+                let dial = *dial;
+                sending.as_mut().poll(cx).map(|response| Progress::Response(response, dial))
+            }
+            Self::Reading(reading) => {
+                let append = |append: &mut dyn FnMut(&mut Log)| {
+                    session.log.update(|log| {
+                        append(log);
+                        log.last_event = Some(clock.now());
+                    });
+                };
+                reading.poll_batch(cx, append).map(Progress::Batch)
+            }
+            Self::Gathering(gathering, dial) => {
+                let dial = *dial;
+                gathering.as_mut().poll(cx).map(|(head, body)| Progress::Body(head, body, dial))
+            }
+        }
+    }
+
+    /// Reads the end of a body whose answer is whole, so that its connection can be used again.
+    pub(super) async fn drain(&mut self) {
+        let Self::Reading(reading) = std::mem::replace(self, Self::None) else { return };
+        let mut rest = Limited::new(reading.into_body(), DRAIN_BYTES);
+        let _ = tokio::time::timeout(DRAIN_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+    }
+}
+
+impl Kept {
+    /// The request as a dialect sees it.
+    pub(super) fn ask(&self) -> Ask<'_> {
+        let Outgoing { method, uri, headers } = &self.outgoing;
+        Ask { method, uri, headers, body: &self.body }
+    }
+}
+
+/// The request of a try; `None` where the dialect has no such form.
+pub(super) fn request(
+    dialect: &dyn Dialect,
+    kept: &Kept,
+    dial: Dial,
+    last_id: Option<&[u8]>,
+) -> Option<(Outgoing, Bytes)> {
+    let mut outgoing = kept.outgoing.clone();
+    for_stream(&mut outgoing.headers);
+    match dial {
+        Dial::Stream { .. } => Some((outgoing, kept.body.clone())),
+        Dial::Resume => {
+            outgoing.headers.insert(LAST_EVENT_ID, HeaderValue::from_bytes(last_id?).ok()?);
+            Some((outgoing, kept.body.clone()))
+        }
+        Dial::Fallback => {
+            let (uri, body) = dialect.without_stream(&kept.ask())?;
+            outgoing.uri = uri;
+            outgoing.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            Some((outgoing, body))
+        }
+    }
+}
+
+/// Whether a response is an event stream.
+pub fn is_event_stream(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::OK && media_type(response.headers()) == Some("text/event-stream")
+}
+
+fn is_stream_head(head: &Parts) -> bool {
+    head.status == StatusCode::OK && media_type(&head.headers) == Some("text/event-stream")
+}
+
+/// Whether a body calls itself JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|media| media == "application/json" || media.ends_with("+json"))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or(value).trim())
+}
+
+/// The fault that a head without a stream stands for; `None`: its body may be an answer.
+///
+/// 3xx and bodiless 2xx are the upstream's own word, as a 4xx is: passed on, no redirect followed.
+pub(super) fn refusal_of(head: &Parts) -> Option<Fault> {
+    let status = head.status.as_u16();
+    let wait = head.headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+    match status {
+        200 | 201..=203 => None,
+        429 => Some(Fault::new(Code::RateLimited).retry_after(wait)),
+        503 => Some(Fault::new(Code::UpstreamUnavailable).status(503).retry_after(wait)),
+        500..=599 => Some(Fault::new(Code::UpstreamUnavailable).retry_after(wait).cause(format!("status {status}"))),
+        _ => Some(Fault::new(Code::UpstreamRejected).status(status)),
+    }
+}
+
+/// Seconds, or a date (RFC 9110 section 10.2.3).
+fn retry_after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse::<u32>() {
+        return Some(Duration::from_secs(u64::from(seconds)));
+    }
+    let date = httpdate::parse_http_date(value.trim()).ok()?;
+    Some(date.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+}
+
+/// What of the upstream's response headers clients get, too.
+pub(super) fn headers_for_clients(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, CACHE_CONTROL] {
+        headers.remove(name);
+    }
+    headers
+}
+
+async fn gather(head: Parts, body: Incoming, cap: usize) -> (Parts, Result<Bytes, Fault>) {
+    let mut inflate = match Inflate::for_headers(&head.headers) {
+        Ok(inflate) => inflate,
+        Err(fault) => return (head, Err(fault)),
+    };
+    let mut body = body;
+    let mut whole =
+        Vec::with_capacity(body.size_hint().exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(0).min(cap));
+    let failed = loop {
+        let data = match body.frame().await {
+            None => break None,
+            Some(Err(error)) => break Some(Fault::new(Code::UpstreamReset).cause(error.to_string())),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        let plain = match inflate.as_mut().map_or(Ok(data.clone()), |inflate| inflate.push(&data)) {
+            Ok(plain) => plain,
+            Err(fault) => break Some(fault),
+        };
+        if whole.len() + plain.len() > cap {
+            let message = "The upstream's answer is larger than this proxy reads at once (limits.answer_body).";
+            break Some(Fault::new(Code::EventTooLarge).message(message));
+        }
+        whole.extend_from_slice(&plain);
+    };
+    (head, failed.map_or(Ok(Bytes::from(whole)), Err))
+}
+
+/// The events of a ring, taken apart again.
+pub(super) fn events_in(ring: &Ring<End>) -> impl Iterator<Item = OwnedEvent> {
+    let mut events = Vec::new();
+    let mut decoder = Decoder::new(streamkeeper_sse::Limits { line: usize::MAX, event: usize::MAX });
+    for record in ring.iter_from(ring.first_seq()).into_iter().flatten() {
+        let Record::Event(entry) = record else { break };
+        for part in [entry.body, b"\n"] {
+            let mut items = decoder.feed(part);
+            while let Some(item) = items.next() {
+                if let Ok(Item::Event(event)) = item {
+                    events.push(OwnedEvent::from(event));
+                }
+            }
+        }
+    }
+    events.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon"), None);
+    }
+
+    #[test]
+    fn each_status_without_a_stream_has_its_code() {
+        let judge = |status: u16| {
+            let (head, ()) = Response::builder().status(status).body(()).unwrap().into_parts();
+            refusal_of(&head).map(|fault| (fault.code, fault.status))
+        };
+        assert_eq!(judge(200), None);
+        assert_eq!(judge(204), Some((Code::UpstreamRejected, 204)));
+        assert_eq!(judge(302), Some((Code::UpstreamRejected, 302)));
+        assert_eq!(judge(404), Some((Code::UpstreamRejected, 404)));
+        assert_eq!(judge(429), Some((Code::RateLimited, 429)));
+        assert_eq!(judge(500), Some((Code::UpstreamUnavailable, 502)));
+        assert_eq!(judge(503), Some((Code::UpstreamUnavailable, 503)));
+        assert_eq!(judge(529), Some((Code::UpstreamUnavailable, 502)));
+    }
+}

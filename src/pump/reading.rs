@@ -1,0 +1,247 @@
+//! From the bytes of one upstream stream to events in the session's log.
+//!
+//! Reads whatever is ready, up to a bound, and appends it under one lock: readers are woken once, whatever piled
+//! up. Half an event is never appended. Not here: what to do about failures ([`super::Pump`] asks the machine).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use streamkeeper_session::{Code, Fault};
+use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Limits, write_body, write_comment, write_retry};
+
+use super::inflate::Inflate;
+use crate::config::Ids;
+use crate::dialect::{CleanEnd, Meaning, Reader, Tolerance};
+use crate::store::{Log, Numbering};
+use crate::telemetry::metrics;
+
+/// What is taken in one go, so that one busy stream does not keep a thread.
+const WAKE_BYTES: usize = 64 * 1024;
+/// Preamble events held back at most; more count as content.
+const PREAMBLE_EVENTS: usize = 16;
+/// Comment and retry lines kept between two events; keep-alives of a silent upstream are not worth more.
+const COMMENT_BYTES: usize = 1024;
+
+/// What one wake brought.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Events read, the held-back ones included.
+    pub(super) events: u64,
+    /// Some event is part of the answer.
+    pub(super) content: bool,
+    /// The upstream numbers its own events.
+    pub(super) numbered: bool,
+    /// The stream is over.
+    pub(super) over: Option<Result<(), Fault>>,
+}
+
+/// One upstream stream.
+pub(super) struct Reading {
+    body: Incoming,
+    inflate: Option<Inflate>,
+    decoder: Decoder,
+    lines: Lines,
+}
+
+/// What turns events into records of the log.
+struct Lines {
+    reader: Box<dyn Reader>,
+    tolerance: Tolerance,
+    ids: Ids,
+    /// Record under construction: comment and retry lines that wait for their event, then its body.
+    record: Vec<u8>,
+    preamble: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The last id the upstream gave.
+    last_kept: Option<Vec<u8>>,
+}
+
+impl Reading {
+    pub(super) fn new(
+        body: Incoming,
+        inflate: Option<Inflate>,
+        limits: Limits,
+        reader: Box<dyn Reader>,
+        tolerance: Tolerance,
+        ids: Ids,
+    ) -> Self {
+        let lines = Lines { reader, tolerance, ids, record: Vec::new(), preamble: Vec::new(), last_kept: None };
+        Self { body, inflate, decoder: Decoder::new(limits), lines }
+    }
+
+    /// The last id the upstream gave on this stream.
+    pub(super) fn last_kept(&self) -> Option<&[u8]> {
+        self.lines.last_kept.as_deref()
+    }
+
+    /// What is left of the body, once the answer is whole.
+    pub(super) fn into_body(self) -> Incoming {
+        self.body
+    }
+
+    /// Waits for bytes; `append` runs once with everything that is ready.
+    pub(super) fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        append: impl FnOnce(&mut dyn FnMut(&mut Log)),
+    ) -> Poll<Batch> {
+        let mut chunks: Vec<Bytes> = Vec::new();
+        let mut taken = 0;
+        let mut ended: Option<Result<(), Fault>> = None;
+        while taken < WAKE_BYTES && ended.is_none() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data().ok().map(|data| self.plain(data)) {
+                    Some(Ok(data)) => {
+                        taken += data.len();
+                        chunks.push(data);
+                    }
+                    Some(Err(fault)) => ended = Some(Err(fault)),
+                    None => {} // trailers
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    ended = Some(Err(Fault::new(Code::UpstreamReset).cause(error.to_string())));
+                }
+                Poll::Ready(None) => ended = Some(Ok(())),
+            }
+        }
+        if chunks.is_empty() && ended.is_none() {
+            return Poll::Pending;
+        }
+        let mut batch = Batch::default();
+        append(&mut |log| {
+            for chunk in &chunks {
+                if batch.over.is_none() {
+                    self.lines.decode(&mut self.decoder, chunk, log, &mut batch);
+                }
+            }
+        });
+        if batch.over.is_none() {
+            batch.over = ended.map(|end| end.and_then(|()| self.clean_end()));
+        }
+        Poll::Ready(batch)
+    }
+
+    fn plain(&mut self, data: Bytes) -> Result<Bytes, Fault> {
+        match &mut self.inflate {
+            None => Ok(data),
+            Some(inflate) => inflate.push(&data),
+        }
+    }
+
+    fn clean_end(&mut self) -> Result<(), Fault> {
+        // A dropped half event is a loss only where the dialect says that the end was not reached.
+        let partial = self.decoder.finish() == Finish::Partial;
+        match self.lines.reader.clean_end() {
+            CleanEnd::Complete if !partial => Ok(()),
+            CleanEnd::Complete | CleanEnd::Truncated => Err(Code::UpstreamTruncated.into()),
+        }
+    }
+}
+
+impl Lines {
+    fn decode(&mut self, decoder: &mut Decoder, chunk: &[u8], log: &mut Log, batch: &mut Batch) {
+        let mut items = decoder.feed(chunk);
+        while let Some(item) = items.next() {
+            match item {
+                Ok(Item::Event(event)) => {
+                    batch.events += 1;
+                    let meaning = self.reader.read(&event);
+                    self.take(meaning, event.name, event.data, event.id, log, batch);
+                }
+                Ok(Item::Comment(text)) if self.tolerance.comments && self.record.len() < COMMENT_BYTES => {
+                    write_comment(text, &mut self.record);
+                }
+                Ok(Item::Retry(ms)) if self.tolerance.retry && self.record.len() < COMMENT_BYTES => {
+                    write_retry(ms, &mut self.record)
+                }
+                Ok(Item::Field { name, value }) => {
+                    batch.over = self.reader.field(name, value).map(|fault| Err(*fault));
+                }
+                Ok(Item::Comment(_) | Item::Retry(_)) => {}
+                Err(DecodeError::LineTooLong { .. } | DecodeError::EventTooLarge { .. }) => {
+                    batch.over = Some(Err(Code::EventTooLarge.into()));
+                }
+            }
+            if batch.over.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        meaning: Meaning,
+        name: &[u8],
+        data: &[u8],
+        id: Option<&[u8]>,
+        log: &mut Log,
+        batch: &mut Batch,
+    ) {
+        match meaning {
+            Meaning::Skip => {}
+            Meaning::Preamble if self.preamble.len() < PREAMBLE_EVENTS => {
+                self.encode(name, data);
+                self.preamble.push((std::mem::take(&mut self.record), id.map(<[u8]>::to_vec)));
+            }
+            Meaning::Content | Meaning::Preamble => {
+                self.encode(name, data);
+                batch.content = true;
+                self.append(id, log, batch);
+            }
+            Meaning::Replace(event) => {
+                self.encode(event.name.as_bytes(), event.data.as_bytes());
+                batch.content = true;
+                self.append(id, log, batch);
+            }
+            Meaning::Done => {
+                self.encode(name, data);
+                self.append(id, log, batch);
+                batch.over = Some(Ok(()));
+            }
+            Meaning::Error(fault) => batch.over = Some(Err(*fault)),
+        }
+    }
+
+    fn encode(&mut self, name: &[u8], data: &[u8]) {
+        metrics::utf8_repairs(write_body(name, data, &mut self.record));
+    }
+
+    fn append(&mut self, id: Option<&[u8]>, log: &mut Log, batch: &mut Batch) {
+        let first_id = self.preamble.iter().find_map(|(_, id)| id.as_deref()).or(id);
+        if log.numbering == Numbering::Open {
+            log.numbering = numbering(self.ids, self.tolerance, first_id.is_some());
+        }
+        for (record, id) in std::mem::take(&mut self.preamble) {
+            self.push(&record, id.as_deref(), log, batch);
+        }
+        let record = std::mem::take(&mut self.record);
+        self.push(&record, id, log, batch);
+        self.record = record;
+        self.record.clear();
+    }
+
+    fn push(&mut self, record: &[u8], id: Option<&[u8]>, log: &mut Log, batch: &mut Batch) {
+        let kept = id.filter(|_| log.numbering == Numbering::Kept);
+        if let Some(id) = kept {
+            batch.numbered = true;
+            self.last_kept = Some(id.to_vec());
+        }
+        // A sealed log takes nothing more: the session was ended while these bytes were on their way.
+        let _ = log.ring.push(record, kept);
+    }
+}
+
+/// Who numbers the events, seen from the first one.
+pub(super) fn numbering(ids: Ids, tolerance: Tolerance, upstream_numbers: bool) -> Numbering {
+    match ids {
+        _ if !tolerance.ids => Numbering::Off,
+        Ids::Off => Numbering::Off,
+        Ids::Issue => Numbering::Issued,
+        Ids::Keep => Numbering::Kept,
+        Ids::Auto if upstream_numbers => Numbering::Kept,
+        Ids::Auto => Numbering::Issued,
+    }
+}

@@ -1,0 +1,231 @@
+//! The embedded store: a concurrent map of rings in this process.
+//!
+//! The map is touched when a client comes or goes, never per event. Its byte budget is one atomic counter; when it
+//! is exceeded, finished sessions go first (oldest first), then the ring that is growing gives up its own oldest
+//! events. One coarse sweep replaces timers per session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use streamkeeper_session::{Code, Fault, SessionId};
+
+use super::{Answer, LiveSession, Name, Opened, SessionStore};
+use crate::principal::Principal;
+use crate::telemetry::metrics;
+
+/// Bounds of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Sessions whose upstream is being read.
+    pub sessions: usize,
+    /// The same for one principal with credentials.
+    pub sessions_per_principal: usize,
+    /// Heap bytes of all rings together.
+    pub ring_bytes: usize,
+    /// How long a finished session can still be read.
+    pub retention: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    session: Arc<LiveSession>,
+    names: Vec<Name>,
+}
+
+/// Sessions in this process's memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    limits: StoreLimits,
+    sessions: DashMap<u128, Held>,
+    names: DashMap<u128, (SessionId, u128)>,
+    running: AtomicUsize,
+    running_by_principal: DashMap<Principal, usize>,
+    bytes: AtomicUsize,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(limits: StoreLimits) -> Self {
+        Self {
+            limits,
+            sessions: DashMap::new(),
+            names: DashMap::new(),
+            running: AtomicUsize::new(0),
+            running_by_principal: DashMap::new(),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    fn get(&self, id: SessionId, principal: Principal) -> Option<Arc<LiveSession>> {
+        let held = self.sessions.get(&id.as_u128())?;
+        (held.session.principal == principal).then(|| Arc::clone(&held.session))
+    }
+
+    fn admit(&self, session: &LiveSession) -> Result<(), Fault> {
+        let full = |what| Err(Fault::new(Code::Overloaded).message(what));
+        if self.running.load(Ordering::Relaxed) >= self.limits.sessions {
+            return full("This proxy reads as many streams as it may (limits.sessions).");
+        }
+        if self.bytes.load(Ordering::Relaxed) > self.limits.ring_bytes {
+            return full("The memory for replay is used up (limits.ring_bytes).");
+        }
+        if session.principal != Principal::ANYBODY {
+            let mut count = self.running_by_principal.entry(session.principal).or_insert(0);
+            if *count >= self.limits.sessions_per_principal {
+                return full("This caller has as many streams as it may (limits.sessions_per_principal).");
+            }
+            *count += 1;
+        }
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Files the session's name, or says why it cannot have it.
+    fn file(&self, session: &LiveSession, name: Name) -> Option<Opened> {
+        match name {
+            Name::Newest(key) => {
+                self.names.insert(key, (session.id, 0));
+                None
+            }
+            Name::Once { key, fingerprint } => match self.names.entry(key) {
+                Entry::Vacant(place) => {
+                    place.insert((session.id, fingerprint));
+                    None
+                }
+                Entry::Occupied(mut place) => {
+                    let (id, known) = *place.get();
+                    match self.get(id, session.principal).filter(|other| !has_failed(other)) {
+                        Some(_) if known != fingerprint => Some(Opened::Mismatch),
+                        Some(other) => Some(Opened::Joined(other)),
+                        None => {
+                            place.insert((session.id, fingerprint));
+                            None
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    fn forget(&self, id: SessionId) {
+        let Some((_, held)) = self.sessions.remove(&id.as_u128()) else { return };
+        for Name::Newest(key) | Name::Once { key, .. } in &held.names {
+            self.names.remove_if(key, |_, (named, _)| *named == id);
+        }
+        let charged = held.session.charged.swap(0, Ordering::Relaxed);
+        self.bytes.fetch_sub(charged, Ordering::Relaxed);
+    }
+
+    /// Finished sessions, the one that ended first in front.
+    fn finished(&self) -> Vec<(Duration, SessionId)> {
+        let ended = |held: &Held| held.session.log.peek(|log| log.ended);
+        let mut finished: Vec<_> =
+            self.sessions.iter().filter_map(|held| Some((ended(&held)?, held.session.id))).collect();
+        finished.sort_unstable_by_key(|(ended, _)| *ended);
+        finished
+    }
+
+    /// Settles what `session`'s ring takes now against what was counted for it.
+    fn settle(&self, session: &LiveSession) -> usize {
+        let footprint = session.log.peek(|log| log.ring.footprint());
+        let counted = session.charged.swap(footprint, Ordering::Relaxed);
+        if footprint >= counted {
+            self.bytes.fetch_add(footprint - counted, Ordering::Relaxed) + (footprint - counted)
+        } else {
+            self.bytes.fetch_sub(counted - footprint, Ordering::Relaxed) - (counted - footprint)
+        }
+    }
+
+    fn make_room(&self, growing: &LiveSession) {
+        for (_, id) in self.finished() {
+            if self.bytes.load(Ordering::Relaxed) <= self.limits.ring_bytes {
+                return;
+            }
+            self.forget(id);
+        }
+        let over = self.bytes.load(Ordering::Relaxed).saturating_sub(self.limits.ring_bytes);
+        if over > 0 {
+            let evicted = growing.log.update(|log| {
+                let target = log.ring.footprint().saturating_sub(over);
+                log.ring.shrink_to(target)
+            });
+            metrics::evicted(evicted);
+            self.settle(growing);
+        }
+    }
+}
+
+fn has_failed(session: &LiveSession) -> bool {
+    session.log.peek(|log| log.ended.is_some() && log.ring.end().is_none_or(|end| end.fault().is_some()))
+}
+
+impl SessionStore for MemoryStore {
+    fn open<'a>(&'a self, session: Arc<LiveSession>, names: Vec<Name>) -> Answer<'a, Opened> {
+        Box::pin(async move {
+            // In the map before its name is filed: whoever finds the name must find the session.
+            let id = session.id;
+            if let Err(fault) = self.admit(&session) {
+                return Opened::Refused(fault);
+            }
+            self.sessions.insert(id.as_u128(), Held { session: Arc::clone(&session), names: names.clone() });
+            match names.into_iter().find_map(|name| self.file(&session, name)) {
+                None => Opened::New,
+                Some(taken) => {
+                    self.ended(&session);
+                    self.forget(id);
+                    taken
+                }
+            }
+        })
+    }
+
+    fn find<'a>(&'a self, id: SessionId, principal: Principal) -> Answer<'a, Option<Arc<LiveSession>>> {
+        Box::pin(std::future::ready(self.get(id, principal)))
+    }
+
+    fn find_named<'a>(&'a self, key: u128, principal: Principal) -> Answer<'a, Option<Arc<LiveSession>>> {
+        let id = self.names.get(&key).map(|entry| entry.0);
+        Box::pin(std::future::ready(id.and_then(|id| self.get(id, principal))))
+    }
+
+    fn remove<'a>(&'a self, id: SessionId) -> Answer<'a, ()> {
+        self.forget(id);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn charge(&self, session: &LiveSession) {
+        if self.settle(session) > self.limits.ring_bytes {
+            self.make_room(session);
+        }
+    }
+
+    fn ended(&self, session: &LiveSession) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut count) = self.running_by_principal.entry(session.principal) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn sweep(&self, now: Duration) {
+        let old = self.finished();
+        for (_, id) in old.iter().take_while(|(ended, _)| *ended + self.limits.retention <= now) {
+            self.forget(*id);
+        }
+        let orphans = self
+            .sessions
+            .iter()
+            .filter(|held| !held.session.is_ended() && held.session.control.peek(|control| control.readers == 0))
+            .count();
+        metrics::store_gauges(self.sessions.len(), orphans, self.bytes.load(Ordering::Relaxed));
+    }
+
+    fn all(&self) -> Vec<Arc<LiveSession>> {
+        self.sessions.iter().map(|held| Arc::clone(&held.session)).collect()
+    }
+}

@@ -1,0 +1,19 @@
+// npm's `eventsource` on one URL until the server tells it to stop.
+//
+// Argument: { url, names }. It is never closed from here: it ends when the
+// client itself gives up coming back, which is what a 204 makes it do.
+
+import { EventSource } from "eventsource";
+
+const { url, names } = JSON.parse(process.argv[2]);
+const seen = { events: [], errors: [], opened: 0 };
+const source = new EventSource(url);
+const note = (name) => (event) => seen.events.push({ name, id: event.lastEventId, data: event.data });
+
+source.onopen = () => { seen.opened += 1; };
+source.onmessage = note("message");
+for (const name of names) source.addEventListener(name, note(name));
+source.addEventListener("error", (event) => {
+  seen.errors.push({ data: event.data ?? null, code: event.code ?? null });
+  if (source.readyState === EventSource.CLOSED) console.log(JSON.stringify(seen));
+});
