@@ -68,27 +68,49 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(arguments) => match settings(arguments) {
             Ok(settings) => start(settings),
-            Err(error) => bad_configuration(&error),
+            Err(refusal) => refuse(refusal),
         },
-        Command::Check { config } => match config::load(&config, &Flags::default()) {
-            Ok(_) => {
-                say(&format!("{}: no problem", config.display()));
-                ExitCode::SUCCESS
+        Command::Check { config } => {
+            match config::load(&config, &Flags::default()).map_err(Refusal::from).and_then(checked) {
+                Ok(_) => {
+                    say(&format!("{}: no problem", config.display()));
+                    ExitCode::SUCCESS
+                }
+                Err(refusal) => refuse(refusal),
             }
-            Err(error) => bad_configuration(&error),
-        },
+        }
         Command::Demo { listen, admin } => demo(listen, admin),
     }
 }
 
-fn settings(arguments: RunArgs) -> Result<Settings, LoadError> {
+fn settings(arguments: RunArgs) -> Result<Settings, Refusal> {
     let RunArgs { config, listen, upstream, admin } = arguments;
     let without_file = config.is_none() && upstream.is_some();
     let flags = Flags { listen, admin, upstream };
-    if without_file {
+    let loaded = if without_file {
         config::without_file(&flags)
     } else {
         config::load(&config.unwrap_or_else(|| "config.toml".into()), &flags)
+    };
+    checked(loaded?)
+}
+
+/// What the configuration alone cannot judge.
+fn checked(settings: Settings) -> Result<Settings, Refusal> {
+    telemetry::logs::check(&settings.telemetry).map_err(|problem| Refusal { problem, exit: 1 })?;
+    Ok(settings)
+}
+
+/// Why nothing is started, and the exit code that says so.
+struct Refusal {
+    problem: String,
+    exit: u8,
+}
+
+impl From<LoadError> for Refusal {
+    fn from(error: LoadError) -> Self {
+        let exit = if matches!(error, LoadError::SeveralUpstreams { .. }) { 2 } else { 1 };
+        Self { problem: streamkeeper::upstream::chain(&error), exit }
     }
 }
 
@@ -145,9 +167,9 @@ fn in_runtime(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> ExitCod
 }
 
 #[allow(clippy::print_stderr, reason = "the command line speaks to a person")]
-fn bad_configuration(error: &LoadError) -> ExitCode {
-    eprintln!("{}", streamkeeper::upstream::chain(error));
-    ExitCode::from(if matches!(error, LoadError::SeveralUpstreams { .. }) { 2 } else { 1 })
+fn refuse(refusal: Refusal) -> ExitCode {
+    eprintln!("{}", refusal.problem);
+    ExitCode::from(refusal.exit)
 }
 
 #[allow(clippy::print_stderr, reason = "the command line speaks to a person")]

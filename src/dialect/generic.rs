@@ -50,7 +50,10 @@ impl Dialect for GenericDialect {
 
     fn asks(&self, ask: &Ask<'_>) -> Asks {
         let can_answer = ![Method::HEAD, Method::OPTIONS, Method::CONNECT, Method::TRACE].contains(ask.method);
-        if can_answer && json::accepts_event_stream(ask.headers) { Asks::Stream } else { Asks::No }
+        // Who takes JSON as well (an MCP client, say) must get it as it is; a stream that comes is kept all the same.
+        let only_events =
+            json::accepts(ask.headers, "text/event-stream") && !json::accepts(ask.headers, "application/json");
+        if can_answer && only_events { Asks::Stream } else { Asks::No }
     }
 
     fn asks_in_body(&self, ask: &Ask<'_>) -> bool {

@@ -81,11 +81,11 @@ pub(super) fn is_hollow(raw: &RawValue) -> bool {
 }
 
 /// Whether `Accept` names `text/event-stream` (`*/*` does not).
-pub(super) fn accepts_event_stream(headers: &HeaderMap) -> bool {
+pub(super) fn accepts(headers: &HeaderMap, media: &str) -> bool {
     let texts = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(|text| text.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(media));
         named && !parts.any(refuses)
     })
 }
@@ -238,7 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn accepts(text: &'static str) -> bool {
-        accepts_event_stream(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(text))]))
+        super::accepts(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(text))]), "text/event-stream")
     }
 
     #[test]

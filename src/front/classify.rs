@@ -31,7 +31,7 @@ pub(super) enum Call {
     /// It is about a session, by our own path.
     Reserved {
         /// Its head.
-        head: Parts,
+        head: Box<Parts>,
         /// What follows `sessions/`, or another reserved name.
         rest: String,
     },
@@ -78,7 +78,7 @@ pub(super) async fn classify(app: Arc<App>, request: Request<Incoming>, next: Ne
         request.uri().path().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let call = match reserved {
-        Some(rest) => Call::Reserved { head: request.into_parts().0, rest },
+        Some(rest) => Call::Reserved { head: Box::new(request.into_parts().0), rest },
         None => Call::Upstream(Box::new(for_upstream(&app, request, request_id).await?)),
     };
     next.oneshot(call).await

@@ -18,7 +18,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use streamkeeper_session::{Code, Fault};
 use tower::layer::layer_fn;
@@ -30,13 +30,16 @@ pub use body::AnswerBody;
 
 use crate::app::App;
 use crate::dialect::Dialect;
+use crate::store::WholeAnswer;
 
 /// A response of the data port.
 pub type Answer = Response<AnswerBody>;
 /// What is below a layer.
 type Next<T> = BoxCloneSyncService<T, Answer, Refused>;
+/// What is below the outermost layers, where requests are still HTTP's.
+type Inner<E> = BoxCloneSyncService<Request<Incoming>, Answer, E>;
 /// The whole path: every request gets an answer.
-pub type Front = BoxCloneSyncService<Request<Incoming>, Answer, Infallible>;
+pub type Front = Inner<Infallible>;
 
 /// Where a request came from; the server puts it into the request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -64,16 +67,16 @@ pub fn stack(app: &Arc<App>) -> Front {
 /// A request that gets no stream and no upstream's answer, and why.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    fault: Fault,
+    fault: Box<Fault>,
     /// The wire the refusal is spoken in; the generic one if none is known yet.
     dialect: Option<Arc<dyn Dialect>>,
     /// An upstream's own answer, passed on as it is.
-    answer: Option<(StatusCode, HeaderMap, bytes::Bytes)>,
+    answer: Option<Box<WholeAnswer>>,
 }
 
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
-        Self { fault, dialect: None, answer: None }
+        Self { fault: Box::new(fault), dialect: None, answer: None }
     }
 }
 
@@ -109,14 +112,14 @@ where
 
 fn outermost<E, Fut>(
     app: &Arc<App>,
-    run: fn(Arc<App>, Request<Incoming>, BoxCloneSyncService<Request<Incoming>, Answer, E>) -> Fut,
-) -> impl Layer<BoxCloneSyncService<Request<Incoming>, Answer, E>, Service = Front> + use<E, Fut>
+    run: fn(Arc<App>, Request<Incoming>, Inner<E>) -> Fut,
+) -> impl Layer<Inner<E>, Service = Front> + use<E, Fut>
 where
     E: 'static,
     Fut: Future<Output = Answer> + Send + 'static,
 {
     let app = Arc::clone(app);
-    layer_fn(move |inner: BoxCloneSyncService<Request<Incoming>, Answer, E>| {
+    layer_fn(move |inner: Inner<E>| {
         let app = Arc::clone(&app);
         Front::new(service_fn(move |request: Request<Incoming>| {
             let answer = run(Arc::clone(&app), request, inner.clone());

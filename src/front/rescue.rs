@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use streamkeeper_session::{ErrorEvent, Fault};
+use streamkeeper_session::{Code, ErrorEvent, Fault};
 use tower::ServiceExt as _;
 
 use super::telemetry::RequestId;
@@ -30,13 +30,15 @@ pub(super) async fn rescue(app: Arc<App>, request: Request<Incoming>, next: Next
 
 fn answer(app: &App, refused: Refused, request_id: &str) -> Answer {
     let Refused { fault, dialect, answer } = refused;
-    if let Some((status, headers, body)) = answer {
+    if let Some((status, headers, body)) = answer.map(|answer| *answer) {
         let mut answer = Response::new(AnswerBody::whole(body));
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
         return answer;
     }
     let wait = app.come_back_in();
+    // An unknown session and a foreign one get the same bytes.
+    let request_id = if fault.code == Code::SessionNotFound { "" } else { request_id };
     let error = ErrorEvent::new(&fault, request_id, wait, app.settings.telemetry.development);
     let body = match dialect {
         Some(dialect) => dialect.error_body(&error),

@@ -209,9 +209,9 @@ pub(super) async fn opened(session: &LiveSession) -> Result<(), Refused> {
         poll_fn(|cx| follower.poll(cx, |log| (!matches!(log.phase, Phase::Pending)).then(|| log.phase.clone()))).await;
     match phase {
         Phase::Refused(refusal) => Err(Refused {
-            fault: refusal.fault.clone(),
+            fault: Box::new(refusal.fault.clone()),
             dialect: Some(Arc::clone(&session.dialect)),
-            answer: refusal.answer.clone(),
+            answer: refusal.answer.clone().map(Box::new),
         }),
         Phase::Open | Phase::Pending => Ok(()),
     }

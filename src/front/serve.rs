@@ -2,7 +2,7 @@
 //! A request whose Idempotency-Key is known joins instead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use bytes::Bytes;
 use streamkeeper_session::{Code, Fault, SessionId, Tail};
@@ -66,6 +66,7 @@ fn session(app: &App, call: UpstreamCall) -> Arc<LiveSession> {
         log: Arc::new(Tail::new(Log::new(app.settings.session))),
         control: Arc::new(Tail::new(Control::default())),
         charged: AtomicUsize::new(0),
+        evicted: AtomicU64::new(0),
         saved: AtomicBool::new(false),
     })
 }

@@ -185,7 +185,7 @@ pub(super) fn refusal_of(head: &Parts) -> Option<Fault> {
     let status = head.status.as_u16();
     let wait = head.headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
     match status {
-        200 | 201..=203 => None,
+        200..=203 => None,
         429 => Some(Fault::new(Code::RateLimited).retry_after(wait)),
         503 => Some(Fault::new(Code::UpstreamUnavailable).status(503).retry_after(wait)),
         500..=599 => Some(Fault::new(Code::UpstreamUnavailable).retry_after(wait).cause(format!("status {status}"))),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use streamkeeper_session::{Action, Code, Dial, End, ErrorEvent, Fault, Follower, Input, Session};
 use streamkeeper_sse::write_body;
@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 
 use crate::app::App;
 use crate::dialect::Delivered;
-use crate::store::{Control, LiveSession, Log, Numbering, Phase, Refusal, Source};
+use crate::store::{Control, LiveSession, Log, Numbering, Phase, Refusal, Source, WholeAnswer};
 use crate::telemetry::metrics::{self, StreamMeter};
 use crate::upstream::{Dialler, Outgoing};
 use attempt::{Attempt, Progress};
@@ -62,7 +62,7 @@ pub struct Pump {
     /// The upstream's last own id, over all tries.
     last_kept: Option<Vec<u8>>,
     /// An upstream's refusal, to be passed on as it is if no other try does better.
-    refusal: Option<(StatusCode, HeaderMap, Bytes)>,
+    refusal: Option<WholeAnswer>,
     sealed: bool,
 }
 

@@ -3,7 +3,7 @@
 //! Not here: who may see it (the front asks the store with a principal) and how bytes look on a wire.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub struct LiveSession {
     pub control: Arc<Tail<Control>>,
     /// Heap bytes of the ring already counted in the store's budget.
     pub charged: AtomicUsize,
+    /// Evicted events already counted in the metrics.
+    pub evicted: AtomicU64,
     /// A client came back to it, or joined it: a generation that was not paid twice.
     pub saved: AtomicBool,
 }
@@ -78,8 +80,11 @@ pub struct Refusal {
     /// Why.
     pub fault: Fault,
     /// The upstream's own answer, where it is to be passed on as it is.
-    pub answer: Option<(StatusCode, HeaderMap, Bytes)>,
+    pub answer: Option<WholeAnswer>,
 }
+
+/// An upstream's answer without a stream: status, end-to-end headers, body.
+pub type WholeAnswer = (StatusCode, HeaderMap, Bytes);
 
 /// Who numbers the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

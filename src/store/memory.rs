@@ -115,8 +115,7 @@ impl MemoryStore {
         for Name::Newest(key) | Name::Once { key, .. } in &held.names {
             self.names.remove_if(key, |_, (named, _)| *named == id);
         }
-        let charged = held.session.charged.swap(0, Ordering::Relaxed);
-        self.bytes.fetch_sub(charged, Ordering::Relaxed);
+        self.count(&held.session, 0);
     }
 
     /// Finished sessions, the one that ended first in front.
@@ -128,15 +127,21 @@ impl MemoryStore {
         finished
     }
 
-    /// Settles what `session`'s ring takes now against what was counted for it.
+    /// Settles what `session`'s ring takes now against what was counted for it; the sum of all is returned.
     fn settle(&self, session: &LiveSession) -> usize {
-        let footprint = session.log.peek(|log| log.ring.footprint());
-        let counted = session.charged.swap(footprint, Ordering::Relaxed);
-        if footprint >= counted {
-            self.bytes.fetch_add(footprint - counted, Ordering::Relaxed) + (footprint - counted)
-        } else {
-            self.bytes.fetch_sub(counted - footprint, Ordering::Relaxed) - (counted - footprint)
+        let (footprint, evicted) = session.log.peek(|log| (log.ring.footprint(), log.ring.evicted()));
+        metrics::evicted(evicted - session.evicted.swap(evicted, Ordering::Relaxed).min(evicted));
+        self.count(session, footprint);
+        if !self.sessions.contains_key(&session.id.as_u128()) {
+            self.count(session, 0); // forgotten meanwhile: its last events are nobody's any more
         }
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, session: &LiveSession, footprint: usize) {
+        let counted = session.charged.swap(footprint, Ordering::Relaxed);
+        self.bytes.fetch_add(footprint, Ordering::Relaxed);
+        self.bytes.fetch_sub(counted, Ordering::Relaxed);
     }
 
     fn make_room(&self, growing: &LiveSession) {
@@ -148,11 +153,10 @@ impl MemoryStore {
         }
         let over = self.bytes.load(Ordering::Relaxed).saturating_sub(self.limits.ring_bytes);
         if over > 0 {
-            let evicted = growing.log.update(|log| {
+            growing.log.update(|log| {
                 let target = log.ring.footprint().saturating_sub(over);
                 log.ring.shrink_to(target)
             });
-            metrics::evicted(evicted);
             self.settle(growing);
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use streamkeeper_session::{Fault, SessionId};
 
-pub use live::{Attached, Control, LiveSession, Log, Numbering, Phase, Refusal, Source};
+pub use live::{Attached, Control, LiveSession, Log, Numbering, Phase, Refusal, Source, WholeAnswer};
 pub use memory::{MemoryStore, StoreLimits};
 
 use crate::principal::Principal;

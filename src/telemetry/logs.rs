@@ -6,7 +6,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Telemetry};
 
-/// Sets up the logger of this process. Does nothing if there is one already.
+/// Says what is wrong with a filter, if anything is.
+///
+/// # Errors
+/// What to write instead.
+pub fn check(telemetry: &Telemetry) -> Result<(), String> {
+    let wrong = |error| format!("telemetry.log: {error}; write a level such as `info`, or `warn,streamkeeper=debug`");
+    EnvFilter::try_new(&telemetry.log).map(drop).map_err(wrong)
+}
+
+/// Sets up the logger of this process, from settings that were checked. Does nothing if there is one already.
 pub fn install(telemetry: &Telemetry) {
     let filter = EnvFilter::try_new(&telemetry.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let text = match telemetry.format {

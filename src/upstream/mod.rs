@@ -6,6 +6,7 @@ mod connect;
 pub mod headers;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -182,9 +183,8 @@ impl Upstreams {
     pub fn new(settings: &Settings) -> Result<Self, ConnectError> {
         let mut diallers = HashMap::new();
         for route in &settings.routes {
-            let key = (route.upstream.name.clone(), route.timeouts.connect);
-            if !diallers.contains_key(&key) {
-                diallers.insert(key, Arc::new(Dialler::new(&route.upstream, route.timeouts.connect)?));
+            if let Entry::Vacant(place) = diallers.entry((route.upstream.name.clone(), route.timeouts.connect)) {
+                place.insert(Arc::new(Dialler::new(&route.upstream, route.timeouts.connect)?));
             }
         }
         Ok(Self { diallers })

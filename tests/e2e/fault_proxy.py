@@ -89,7 +89,7 @@ class FaultProxy(LoopThread):
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            server = await asyncio.open_connection("127.0.0.1", self.target)
+            server = await asyncio.open_connection(sock=await self._dial())
         except OSError:
             await reset(writer)
             return
@@ -98,6 +98,19 @@ class FaultProxy(LoopThread):
             await asyncio.gather(link.up(), link.down())
         finally:
             link.close()
+
+    async def _dial(self) -> socket.socket:
+        # A small window: else a stalled reader's kernel would swallow megabytes
+        # before the server could notice anything. Has to be set before connecting.
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ)
+        sock.setblocking(False)
+        try:
+            await self.loop.sock_connect(sock, ("127.0.0.1", self.target))
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
 
 class Link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 
 import pytest
@@ -88,6 +89,43 @@ def test_a_failure_is_counted_by_its_code(start_proxy, upstream, reader, outcome
     until(lambda: proxy.metric("stream_errors_total", code=code) == 1, "the metric")
     assert proxy.metric("stream_errors_total") == 1
     assert proxy.metric("stream_duration_seconds_count") == 1
+
+
+def test_after_the_head_was_committed_a_hang_is_an_error_event(start_proxy, upstream, reader):
+    toml = llm_route(impatient("head"), commit_after='"100ms"')
+    proxy = start_proxy(toml, llm=upstream.url)
+    stream = completion(reader, proxy.url, "hang")
+    assert stream.response.status_code == 200
+    assert set(stream.comments) == {"ka"}, "heartbeats until then"
+    assert [event.json()["code"] for event in stream.events] == ["head_timeout"]
+
+
+def test_a_reader_that_takes_nothing_holds_nobody_up_and_resumes(start_proxy, upstream, relay, reader):
+    proxy = start_proxy(llm_route(), extra='[limits]\nwrite_timeout = "500ms"\n', llm=upstream.url)
+    front = relay(proxy.port)
+    front.plan(request=b"POST /v1", after=20_000, action="stall")
+    body = {**BODY, "max_tokens": 8000}
+    slow = reader(front.url).post("/v1/chat/completions", body)
+    slow.take(20)
+    until(lambda: proxy.metric("stream_active") == 0, "the upstream is read to its end")
+    until(lambda: proxy.metric("stream_attached_clients") == 0, "the slow connection is cut")
+    headers = {"last-event-id": slow.ids[-1]}
+    resumed = reader(proxy.url).post("/v1/chat/completions", body, headers=headers).finish()
+    assert dense(slow.ids + resumed.ids)
+    assert len(slow.ids + resumed.ids) == 8000 + 3
+    assert resumed.data[-1] == "[DONE]"
+    assert upstream.seen()["stream"] == 1
+
+
+def test_http2_clients_are_served_alike(start_proxy, upstream):
+    proxy = start_proxy(llm_route(), llm=upstream.url)
+    argv = ["curl", "-sS", "--http2-prior-knowledge", "-N", "-w", "%{http_version}", "--json", json.dumps(BODY)]
+    argv.append(f"{proxy.url}/v1/chat/completions")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    stream, _, version = done.stdout.rpartition("\n")
+    assert (done.returncode, version) == (0, "2")
+    assert stream.count("data: ") == wire.ANSWER_WORDS + 3
+    assert stream.rstrip().endswith("data: [DONE]")
 
 
 def test_an_idle_app_gets_the_generic_error_event(start_proxy, chat_app, reader, key):

@@ -218,10 +218,7 @@ impl Session {
             State::Waiting { until, .. } => until,
             State::Dialing { due, .. } | State::Opening { due, .. } | State::Live { due, .. } => due,
         };
-        [Some(self.total_due), self.commit_due, self.detach_due]
-            .into_iter()
-            .flatten()
-            .fold(Some(due), |a, b| a.map(|a| a.min(b)))
+        [self.commit_due, self.detach_due].into_iter().flatten().chain([self.total_due, due]).min()
     }
 
     /// Takes in what happened. At a tie with a deadline, call this first: data beats the timer.

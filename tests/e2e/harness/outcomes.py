@@ -2,7 +2,8 @@
 
 One table for both SDKs, from the failure catalogue and the error codes of the
 design. `words` is how much of the answer has arrived before the error; None
-means that the request itself fails, with `status`.
+means that the request itself fails, with `status`. `retry_after` is the header
+that must be there; None leaves it to the proxy.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ PATIENT = 'timeouts = { connect = "10s", head = "20s", first_event = "20s", idle
 
 
 def impatient(stage: str) -> str:
-    """Timeouts of which only `stage` is short."""
-    return PATIENT.replace(f'{stage} = "20s"', f'{stage} = "300ms"')
+    """Timeouts of which only `stage` is short (and what is part of it)."""
+    short = PATIENT.replace(f'{stage} = "20s"', f'{stage} = "300ms"')
+    return short.replace('connect = "10s"', 'connect = "300ms"') if stage == "head" else short
 
 
 @dataclass(frozen=True)

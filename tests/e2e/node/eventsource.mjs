@@ -8,6 +8,8 @@ import { EventSource } from "eventsource";
 const { url, names } = JSON.parse(process.argv[2]);
 const seen = { events: [], errors: [], opened: 0 };
 const source = new EventSource(url);
+// The client does not keep the process alive while it waits to come back.
+const alive = setInterval(() => {}, 1000);
 const note = (name) => (event) => seen.events.push({ name, id: event.lastEventId, data: event.data });
 
 source.onopen = () => { seen.opened += 1; };
@@ -15,5 +17,7 @@ source.onmessage = note("message");
 for (const name of names) source.addEventListener(name, note(name));
 source.addEventListener("error", (event) => {
   seen.errors.push({ data: event.data ?? null, code: event.code ?? null });
-  if (source.readyState === EventSource.CLOSED) console.log(JSON.stringify(seen));
+  if (source.readyState !== EventSource.CLOSED) return;
+  clearInterval(alive);
+  console.log(JSON.stringify(seen));
 });
