@@ -227,6 +227,10 @@ impl Session {
             return;
         }
         match input {
+            Input::Readers(count) => self.readers(now, count),
+            Input::Stop(fault) => self.fail(fault),
+            // An echo of a try that was hung up on.
+            _ if matches!(self.state, State::Waiting { .. }) => {}
             Input::Head => self.head(now),
             Input::Events { content } => self.events(now, content),
             Input::Numbered => self.numbered = true,
@@ -235,8 +239,6 @@ impl Session {
                 self.end(End::Completed);
             }
             Input::Failed { fault, sent } => self.failed(now, fault, sent),
-            Input::Readers(count) => self.readers(now, count),
-            Input::Stop(fault) => self.fail(fault),
         }
     }
 
@@ -379,7 +381,7 @@ impl Session {
             Detach::Continue => {}
             Detach::Cancel => self.abandon(),
             Detach::Grace(_) if nobody_can_return => self.abandon(),
-            Detach::Grace(grace) => self.detach_due = Some(now + grace),
+            Detach::Grace(grace) => self.detach_due = self.detach_due.or(Some(now + grace)),
         }
     }
 
