@@ -1,7 +1,7 @@
 //! What all requests of one process share. Built once from checked settings; nothing in it knows a socket that listens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, Entropy};
@@ -10,6 +10,9 @@ use crate::principal::Keyed;
 use crate::store::{MemoryStore, SessionStore, StoreLimits};
 use crate::telemetry::metrics;
 use crate::upstream::{ConnectError, Upstreams};
+
+/// How long a refusal for want of room makes all retry hints larger.
+const STRAIN: Duration = Duration::from_secs(10);
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct App {
     /// Requests being answered.
     pub in_flight: Arc<AtomicUsize>,
     draining: AtomicBool,
+    /// When a request was last refused for want of room, in milliseconds on the clock; 0 is never.
+    shed_at: AtomicU64,
 }
 
 impl App {
@@ -62,6 +67,7 @@ impl App {
             credential_cookies,
             in_flight: Arc::default(),
             draining: AtomicBool::new(false),
+            shed_at: AtomicU64::new(0),
             settings,
         }))
     }
@@ -75,6 +81,19 @@ impl App {
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
         metrics::draining();
+    }
+
+    /// A request was refused because of `limit`.
+    pub fn shed(&self, limit: &'static str) {
+        metrics::refused(limit);
+        self.shed_at.store(millis(self.clock.now()).max(1), Ordering::Relaxed);
+    }
+
+    /// Whether clients should come back later than usual on this process's own account.
+    pub fn is_strained(&self) -> bool {
+        let shed = self.shed_at.load(Ordering::Relaxed);
+        let lately = shed > 0 && millis(self.clock.now()).saturating_sub(shed) < millis(STRAIN);
+        lately || self.is_draining()
     }
 
     /// The retry hint for one client, in milliseconds; `None` where hints are off.

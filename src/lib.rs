@@ -10,7 +10,7 @@
 //! - [`pump`]: reads one upstream into one session
 //! - [`front`]: the request path
 //! - [`admin`], [`telemetry`]: what operators see
-//! - [`app`], [`server`], [`drain`], [`run`]: one process from start to exit
+//! - [`app`], [`server`], [`descriptors`], [`drain`], [`run`]: one process from start to exit
 //! - [`demo`]: something to try it with
 
 pub mod admin;
@@ -18,6 +18,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 pub mod dialect;
 pub mod drain;
 pub mod front;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use streamkeeper::clock::Entropy;
 use streamkeeper::config::{self, Flags, LoadError, Settings};
 use streamkeeper::run::bind;
-use streamkeeper::telemetry;
+use streamkeeper::{descriptors, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -117,6 +117,7 @@ impl From<LoadError> for Refusal {
 fn start(settings: Settings) -> ExitCode {
     telemetry::logs::install(&settings.telemetry);
     in_runtime(async move {
+        descriptors::warn_if_scarce(descriptors::raise(), settings.limits.connections);
         let metrics = telemetry::metrics::install()?;
         let bound = bind(settings, Entropy::System).await?;
         if let (Ok(data), Ok(admin)) = (bound.data_address(), bound.admin_address()) {

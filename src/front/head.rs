@@ -68,7 +68,7 @@ fn respond(headers: HeaderMap, principal: Principal, body: AnswerBody) -> Answer
 }
 
 fn manner(app: &App, route: &crate::config::Route, hints: bool) -> Manner {
-    let ill = app.is_draining() || app.upstreams.of(route).is_some_and(|dialler| dialler.is_ill());
+    let ill = app.is_strained() || app.upstreams.of(route).is_some_and(|dialler| dialler.is_ill());
     let hint = |ill| app.retry_hint(ill).filter(|_| hints);
     let every = app.settings.heartbeat.interval;
     Manner {

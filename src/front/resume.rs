@@ -174,7 +174,7 @@ fn seen(head: &Parts, session: &LiveSession) -> Result<Seen, Refused> {
 pub(super) async fn attach(app: &App, session: &Arc<LiveSession>, seen: Seen, is_get: bool) -> Result<Answer, Refused> {
     let refused = |refused: Refused| refused.spoken_in(&session.dialect);
     let Some(attached) = session.attach(app.settings.limits.readers_per_session) else {
-        metrics::refused("readers_per_session");
+        app.shed("readers_per_session");
         let message = "As many clients as allowed read this session (limits.readers_per_session).";
         return Err(refused(Fault::new(Code::Overloaded).message(message).into()));
     };

@@ -44,7 +44,7 @@ pub(super) async fn serve(app: Arc<App>, start: Start) -> Result<Answer, Refused
             return Err(refused(Fault::new(Code::InvalidRequest).status(422).message(message).into()));
         }
         Opened::Refused(fault) => {
-            metrics::refused("sessions");
+            app.shed("sessions");
             metrics::error(&fault, &session.route.name);
             return Err(refused(fault.into()));
         }

@@ -2,7 +2,7 @@
 //!
 //! It belongs to the session, not to a client. The machine of `streamkeeper-session` decides; the pump does what it
 //! says, tells it what happened, and keeps the one timer it asks for. At a tie data beats the timer: I/O is polled
-//! first.
+//! before it.
 
 mod attempt;
 mod inflate;
@@ -106,7 +106,6 @@ impl Pump {
             let Some(due) = self.machine.poll_timeout() else { break };
             tokio::select! {
                 biased;
-                progress = poll_fn(|cx| self.attempt.poll(cx, &self.session, self.app.clock)) => self.progressed(progress),
                 (readers, stop) = poll_fn(|cx| changed(&mut self.control, self.readers, cx)) => {
                     let now = self.app.clock.now();
                     if readers != self.readers {
@@ -117,6 +116,7 @@ impl Pump {
                         self.machine.handle(now, Input::Stop(fault));
                     }
                 }
+                progress = poll_fn(|cx| self.attempt.poll(cx, &self.session, self.app.clock)) => self.progressed(progress),
                 () = wait_until(timer.as_mut(), self.app.clock.instant(due)) => {
                     self.machine.handle_timeout(self.app.clock.now());
                 }
@@ -142,7 +142,10 @@ impl Pump {
                 self.attempt = Attempt::dial(Arc::clone(&self.dialler), outgoing, body, dial);
             }
             // This wire has no such request: the rung is not there.
-            None => self.failed(Fault::new(Code::Internal).cause("no such request in this dialect"), false),
+            None => {
+                let fault = Fault::new(Code::Internal).cause("no such request in this dialect");
+                self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent: false });
+            }
         }
     }
 
@@ -182,6 +185,8 @@ impl Pump {
                     Some(Ok(())) => self.machine.handle(now, Input::Done),
                     Some(Err(fault)) => self.failed(fault, true),
                 }
+                // An upstream that never pauses must not outrun the clock.
+                self.machine.handle_timeout(now);
             }
             Progress::Body(head, body, dial) => self.answered(head, body, dial),
         }

@@ -30,9 +30,7 @@ enum Op {
     /// A timer rings although nothing is due.
     RingEarly,
     /// An event comes in the very moment a timer is due.
-    EventAtTheDeadline {
-        content: bool,
-    },
+    EventAtTheDeadline { content: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -84,10 +82,15 @@ fn plans() -> impl Strategy<Value = Plan> {
     let timeouts = (ms(1..40), ms(1..40), ms(1..40), ms(1..600)).prop_map(|(head, first_event, idle, total)| {
         Timeouts { connect: Duration::from_millis(1), head, first_event, idle, total }
     });
-    let retry = (1_u32..5, ms(0..20), ms(0..40), any::<bool>())
-        .prop_map(|(attempts, base, max, after_send)| Retry { attempts, base, max, after_send });
+    let retry = (1_u32..5, ms(0..20), ms(0..40), any::<bool>()).prop_map(|(attempts, base, max, after_send)| Retry {
+        attempts,
+        base,
+        max,
+        after_send,
+    });
     let rungs = prop::collection::vec(prop::sample::select(vec![Rung::NativeResume, Rung::Fallback]), 0..4);
-    let detach = prop_oneof![Just(Detach::Cancel), Just(Detach::Continue), 3 => ms(0..50).prop_map(Detach::Grace)];
+    let detach =
+        prop_oneof![1 => Just(Detach::Cancel), 1 => Just(Detach::Continue), 3 => ms(0..50).prop_map(Detach::Grace)];
     (timeouts, retry, rungs, detach, ms(0..80), prop::option::of(ms(1..60)), 1_u32..4, any::<bool>()).prop_map(
         |(timeouts, retry, after_partial, detach, commit_after, fallback, endpoints, known_before_head)| Plan {
             timeouts,
@@ -119,8 +122,7 @@ impl Driver {
     fn start(schedule: &Schedule) -> Self {
         let (plan, seed) = (schedule.plan.clone(), schedule.seed);
         let begin = if schedule.adopted { Session::adopted } else { Session::new };
-        let mut driver =
-            Self { session: begin(plan, seed, Duration::ZERO), now: Duration::ZERO, trace: Trace::new() };
+        let mut driver = Self { session: begin(plan, seed, Duration::ZERO), now: Duration::ZERO, trace: Trace::new() };
         driver.settle();
         driver
     }

@@ -39,10 +39,11 @@ fn fault(data: &str) -> Fault {
 }
 
 #[test]
-fn an_accept_that_names_event_streams_asks_for_one() {
+fn an_accept_that_names_event_streams_and_not_json_asks_for_one() {
     let asks = |method: Method, accept| with_ask(&method, accept, b"", |ask| dialect(&[], &[]).asks(ask));
     assert_eq!(asks(Method::GET, "text/event-stream"), Asks::Stream);
-    assert_eq!(asks(Method::POST, "application/json, text/event-stream"), Asks::Stream);
+    assert_eq!(asks(Method::POST, "text/event-stream, text/plain"), Asks::Stream);
+    assert_eq!(asks(Method::POST, "application/json, text/event-stream"), Asks::No);
     assert_eq!(asks(Method::GET, "*/*"), Asks::No);
     assert_eq!(asks(Method::HEAD, "text/event-stream"), Asks::No);
     assert_eq!(asks(Method::OPTIONS, "text/event-stream"), Asks::No);

@@ -267,12 +267,8 @@ impl<'a> Book<'a> {
         check(!self.rung || self.due != Some(due), Violation::Spinning)?;
         self.rung = false;
         self.due = Some(due);
-        let known = [
-            Some(self.total),
-            (!self.committed).then_some(self.commit),
-            self.detach,
-            self.open.map(|open| open.due),
-        ];
+        let known =
+            [Some(self.total), (!self.committed).then_some(self.commit), self.detach, self.open.map(|open| open.due)];
         let first = known.into_iter().flatten().min().unwrap_or_default();
         check(due <= first, Violation::TooLate)?;
         match self.owed {
