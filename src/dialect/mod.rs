@@ -66,8 +66,10 @@ pub enum Meaning {
 /// What a clean end of the body without [`Meaning::Done`] means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CleanEnd {
-    /// The answer is whole.
+    /// The answer is whole: this wire has no terminator.
     Complete,
+    /// The answer is whole, although its terminator is missing. Worth a warning.
+    Unmarked,
     /// Something is missing.
     Truncated,
 }

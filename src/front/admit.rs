@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Request;
 use http::header::HOST;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use streamkeeper_session::{Code, Fault};
 use tower::ServiceExt as _;
@@ -30,7 +30,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Checks the `Host` and counts the request.
+/// Checks the `Host`, refuses tunnels, and counts the request.
 pub(super) async fn admit(
     app: Arc<App>,
     request: Request<Incoming>,
@@ -42,6 +42,10 @@ pub(super) async fn admit(
     {
         let message = "This host name is not served here; the operator can add it to listen.hosts.";
         return Err(Fault::new(Code::InvalidRequest).message(message).into());
+    }
+    if request.method() == Method::CONNECT {
+        let message = "This proxy opens no tunnels; upstreams come from its configuration only.";
+        return Err(Fault::new(Code::InvalidRequest).status(405).message(message).into());
     }
     let permit = InFlight::enter(&app.in_flight);
     let answer = next.oneshot(request).await?;

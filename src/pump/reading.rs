@@ -131,12 +131,16 @@ impl Reading {
         }
     }
 
+    /// Half an event at the end is dropped, as WHATWG says; whether something is missing, the dialect knows.
     fn clean_end(&mut self) -> Result<(), Fault> {
-        // A dropped half event is a loss only where the dialect says that the end was not reached.
         let partial = self.decoder.finish() == Finish::Partial;
         match self.lines.reader.clean_end() {
-            CleanEnd::Complete if !partial => Ok(()),
-            CleanEnd::Complete | CleanEnd::Truncated => Err(Code::UpstreamTruncated.into()),
+            CleanEnd::Complete => Ok(()),
+            CleanEnd::Unmarked => {
+                tracing::warn!(partial, "the answer is whole, but the upstream left out the terminator of its stream");
+                Ok(())
+            }
+            CleanEnd::Truncated => Err(Code::UpstreamTruncated.into()),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Reader for ChunkReader {
     }
 
     fn clean_end(&self) -> CleanEnd {
-        if self.choices.all_finished() { CleanEnd::Complete } else { CleanEnd::Truncated }
+        if self.choices.all_finished() { CleanEnd::Unmarked } else { CleanEnd::Truncated }
     }
 }
 

@@ -45,9 +45,9 @@ fn openai_begins_with_a_role_and_ends_with_done() {
     let (hello, quoted) =
         (delta(r#"{"content":"Hello"}"#), delta(r#"{"content":"\"finish_reason\":\"x\" \"error\":{}"}"#));
     let stream = [role.as_str(), &hello, &quoted, &hello, FINISH, USAGE, "[DONE]"];
-    assert_eq!(read(&stream), ("PCCCCCD".into(), CleanEnd::Complete));
+    assert_eq!(read(&stream), ("PCCCCCD".into(), CleanEnd::Unmarked));
     assert_eq!(read(&stream[..4]), ("PCCC".into(), CleanEnd::Truncated));
-    assert_eq!(read(&stream[..5]).1, CleanEnd::Complete);
+    assert_eq!(read(&stream[..5]).1, CleanEnd::Unmarked);
     assert_eq!(read(&[]).1, CleanEnd::Truncated);
 }
 
@@ -72,7 +72,7 @@ fn azure_reports_on_the_prompt_first_and_on_filters_in_between() {
 fn deepseek_thinks_before_it_speaks() {
     let role = delta(r#"{"role":"assistant","content":null,"reasoning_content":""}"#);
     let thought = delta(r#"{"content":null,"reasoning_content":"Hm"}"#);
-    assert_eq!(read(&[&role, &thought, &thought, FINISH]), ("PCCC".into(), CleanEnd::Complete));
+    assert_eq!(read(&[&role, &thought, &thought, FINISH]), ("PCCC".into(), CleanEnd::Unmarked));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn tool_calls_are_content_from_their_first_piece_on() {
         r#"{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"t1","type":"function","function":{"name":"f","arguments":""}}]}"#,
     );
     let arguments = delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"finish_reason\":1"}}]}"#);
-    assert_eq!(read(&[&call, &arguments, FINISH]), ("CCC".into(), CleanEnd::Complete));
+    assert_eq!(read(&[&call, &arguments, FINISH]), ("CCC".into(), CleanEnd::Unmarked));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn every_choice_must_finish() {
     meanings(&mut reader, &[&a, &b, &end_a]);
     assert_eq!(reader.clean_end(), CleanEnd::Truncated);
     meanings(&mut reader, &[&end_b]);
-    assert_eq!(reader.clean_end(), CleanEnd::Complete);
+    assert_eq!(reader.clean_end(), CleanEnd::Unmarked);
     meanings(&mut reader, &[&part(128, "\"stop\"")]);
     assert_eq!(reader.clean_end(), CleanEnd::Truncated, "nobody keeps count beyond the API's limit");
 }
@@ -104,7 +104,7 @@ fn legacy_completions_are_read_alike() {
     let text = r#"{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"Once","index":0,"logprobs":null,"finish_reason":null}]}"#;
     let last = r#"{"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"text":"","index":0,"logprobs":{"tokens":[]},"finish_reason":"length"}]}"#;
     let empty = r#"{"id":"cmpl-1","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}]}"#;
-    assert_eq!(read(&[empty, text, text, last]), ("PCCC".into(), CleanEnd::Complete));
+    assert_eq!(read(&[empty, text, text, last]), ("PCCC".into(), CleanEnd::Unmarked));
     assert_eq!(read(&[text, text]).1, CleanEnd::Truncated);
 }
 
@@ -165,7 +165,7 @@ fn an_empty_error_is_taken_out_of_its_chunk() {
     };
     assert_eq!(replaced.data, chunk.replace(r#""error":null,"#, ""));
     assert_eq!((replaced.name.as_str(), replaced.id.as_deref()), ("n", Some("7")));
-    assert_eq!(reader.clean_end(), CleanEnd::Complete);
+    assert_eq!(reader.clean_end(), CleanEnd::Unmarked);
 }
 
 #[test]
