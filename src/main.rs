@@ -117,19 +117,22 @@ impl From<LoadError> for Refusal {
 fn start(settings: Settings) -> ExitCode {
     telemetry::logs::install(&settings.telemetry);
     in_runtime(async move {
+        // Before anybody is told that this process is there.
+        let shutdown = shutdown()?;
         descriptors::warn_if_scarce(descriptors::raise(), settings.limits.connections);
         let metrics = telemetry::metrics::install()?;
         let bound = bind(settings, Entropy::System).await?;
         if let (Ok(data), Ok(admin)) = (bound.data_address(), bound.admin_address()) {
             tracing::info!(%data, %admin, version = env!("CARGO_PKG_VERSION"), "listening");
         }
-        bound.serve(metrics, shutdown()?).await;
+        bound.serve(metrics, shutdown).await;
         Ok(())
     })
 }
 
 fn demo(listen: SocketAddr, admin: SocketAddr) -> ExitCode {
     in_runtime(async move {
+        let shutdown = shutdown()?;
         let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let settings = streamkeeper::demo::settings(listen, admin, upstream.local_addr()?)?;
         telemetry::logs::install(&settings.telemetry);
@@ -137,7 +140,7 @@ fn demo(listen: SocketAddr, admin: SocketAddr) -> ExitCode {
         let bound = bind(settings, Entropy::System).await?;
         say(&streamkeeper::demo::greeting(bound.data_address()?, bound.admin_address()?));
         let service = tokio::spawn(streamkeeper::demo::upstream::serve(upstream, std::future::pending()));
-        bound.serve(metrics, shutdown()?).await;
+        bound.serve(metrics, shutdown).await;
         service.abort();
         Ok(())
     })
