@@ -137,6 +137,14 @@ impl Writer {
                 Record::Event(entry) => entry,
                 Record::Sealed(_) => return self.end(failed && self.tolerance.abort_after_error),
             };
+            let reports_failure = failed && entry.seq + 1 == log.ring.next_seq();
+            let hint = if reports_failure { self.manner.ill_hint } else { self.manner.hint.take() };
+            if let Some(ms) = hint {
+                write_retry(ms, out);
+            }
+            out.extend_from_slice(entry.body);
+            // After the data: fetch-event-source notes an id as soon as its line is there, and must not note one
+            // whose event is then cut.
             match log.numbering {
                 Numbering::Issued => {
                     out.extend_from_slice(b"id: ");
@@ -150,12 +158,6 @@ impl Writer {
                 }
                 Numbering::Open | Numbering::Off => {}
             }
-            let reports_failure = failed && entry.seq + 1 == log.ring.next_seq();
-            let hint = if reports_failure { self.manner.ill_hint } else { self.manner.hint.take() };
-            if let Some(ms) = hint {
-                write_retry(ms, out);
-            }
-            out.extend_from_slice(entry.body);
             out.push(b'\n');
             self.cursor = entry.seq + 1;
             self.replayed += u64::from(entry.seq < self.replay_until);

@@ -26,12 +26,13 @@ impl OwnedEvent {
         write_body(self.name.as_bytes(), self.data.as_bytes(), out);
     }
 
-    /// Appends the whole block: id if there is one, body, blank line.
+    /// Appends the whole block: body, id if there is one, blank line. The id comes after the data, because some
+    /// clients note it as soon as its line is there.
     pub fn write_block(&self, out: &mut Vec<u8>) {
+        self.write_body(out);
         if let Some(id) = &self.id {
             write_id(id.as_bytes(), out);
         }
-        self.write_body(out);
         out.extend_from_slice(END_OF_BLOCK);
     }
 }
@@ -49,10 +50,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_id_body_and_blank_line() {
+    fn a_block_is_body_id_and_blank_line() {
         let mut out = Vec::new();
         OwnedEvent { id: Some("7".into()), ..OwnedEvent::new("tick", "a\nb") }.write_block(&mut out);
-        assert_eq!(out, b"id: 7\nevent: tick\ndata: a\ndata: b\n\n");
+        assert_eq!(out, b"event: tick\ndata: a\ndata: b\nid: 7\n\n");
     }
 
     #[test]
