@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from harness.sse import Reader
 from openai_upstream import OpenAiUpstream
 
 HERE = Path(__file__).resolve().parent
+# A machine's own HTTP proxy must not come between loopback addresses; what the
+# tests start inherits this.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
 class ChatApp:

@@ -18,12 +18,25 @@ NAMES = ["init", "done"]
 CLIENTS = ["npm", "chromium"]
 
 
-def watch(client: str, base: str, path: str, **query: object) -> dict:
+# Where an answer that is to be cut is held until its client has seen so much:
+# what a client has received but not read is lost with its connection.
+HELD = 3
+
+
+def after_some(chat_app, key: str) -> dict:
+    """The wish that lets the held answer of `key` go on once its client stands in it."""
+    return {"after": HELD, "url": f"{chat_app.url}/release?key={key}"}
+
+
+def watch(client: str, base: str, path: str, release: dict | None = None, **query: object) -> dict:
     """Runs an EventSource on a URL until the client gives up coming back."""
+    if release:
+        query["hold_at"] = HELD + 1
     url = f"{path}?{urlencode(query)}"
+    wishes = {"release": release} if release else {}
     if client == "npm":
-        return run_node("eventsource.mjs", {"url": f"{base}{url}", "names": NAMES})
-    wishes = {"page": f"{base}/page", "call": "watch", "with": [url, NAMES], "until": "closed"}
+        return run_node("eventsource.mjs", wishes | {"url": f"{base}{url}", "names": NAMES})
+    wishes |= {"page": f"{base}/page", "call": "watch", "with": [url, NAMES], "until": "closed"}
     return run_node("browser_client.mjs", wishes)
 
 
@@ -48,7 +61,7 @@ def test_a_client_cut_twice_sees_every_event_once_in_order(start_proxy, chat_app
     proxy = start_proxy(route(), app=chat_app.url)
     front = relay(proxy.port)
     cuts = [front.plan(request=b"GET /chat-robust", marker=mark, action=action) for mark in (b"hi-5-", b"hi-14-")]
-    seen = watch(client, front.url, "/chat-robust", message="hi", key=key)
+    seen = watch(client, front.url, "/chat-robust", after_some(chat_app, key), message="hi", key=key)
     assert [cut.done.is_set() for cut in cuts] == [True, True]
     assert told(seen["events"]) == robust("hi", key)
     assert dense([event["id"] for event in seen["events"]])
@@ -84,7 +97,7 @@ def test_events_without_ids_get_some_and_are_resumed_by_them(start_proxy, chat_a
     proxy = start_proxy(route(), app=chat_app.url)
     front = relay(proxy.port)
     front.plan(request=b"GET /stream-no-ids", marker=b"Message 7", action="reset")
-    seen = watch(client, front.url, "/stream-no-ids", key=key, words=20)
+    seen = watch(client, front.url, "/stream-no-ids", after_some(chat_app, key), key=key, words=20)
     assert [event["data"] for event in seen["events"]] == [f"Message {number}" for number in range(20)]
     assert chat_app.generations(key) == 1
 
@@ -94,7 +107,7 @@ def test_kept_ids_are_resumed_by_the_session_key(start_proxy, chat_app, relay, k
     proxy = start_proxy(route(session_key='{ query = "session_id" }'), app=chat_app.url)
     front = relay(proxy.port)
     front.plan(request=b"GET /stream-resumable", marker=b"Message 9", action="reset")
-    seen = watch(client, front.url, "/stream-resumable", session_id=key)
+    seen = watch(client, front.url, "/stream-resumable", after_some(chat_app, key), session_id=key)
     assert [event["id"] for event in seen["events"]] == [str(number) for number in range(1, 21)]
     assert chat_app.asked("/stream-resumable", key) == 1
 
@@ -104,9 +117,9 @@ def test_fetch_event_source_posts_again_and_is_resumed(start_proxy, chat_app, re
     proxy = start_proxy(route(), app=chat_app.url)
     front = relay(proxy.port)
     cut = front.plan(request=b"POST /chat-robust", marker=b"hi-7-", action=action)
-    body = {"message": "hi", "key": key}
+    body = {"message": "hi", "key": key, "hold_at": HELD + 1}
     wishes = {"page": f"{front.url}/page", "call": "post", "with": ["/chat-robust", body], "until": "ended"}
-    seen = run_node("browser_client.mjs", wishes)
+    seen = run_node("browser_client.mjs", wishes | {"release": after_some(chat_app, key)})
     assert cut.done.is_set()
     assert seen["state"] == "ended"
     assert told(seen["events"]) == robust("hi", key)
