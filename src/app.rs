@@ -86,6 +86,11 @@ impl App {
     /// A request was refused because of `limit`.
     pub fn shed(&self, limit: &'static str) {
         metrics::refused(limit);
+        self.strain();
+    }
+
+    /// A request was refused because this process has too much to do.
+    pub fn strain(&self) {
         self.shed_at.store(millis(self.clock.now()).max(1), Ordering::Relaxed);
     }
 

@@ -1,10 +1,12 @@
 //! Connections of clients: accepting, HTTP/1.1 and h2, deadlines on every stage, and letting go.
 
+use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,12 +43,15 @@ pub async fn run(app: Arc<App>, front: Front, listener: TcpListener, mut closing
             _ = closing.wait_for(|closing| *closing) => break,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
-        let connection = serve(&app.settings.limits, &builder, front.clone(), stream, peer);
+        let unanswered = Arc::new(AtomicBool::new(false));
+        let socket = Deadlined::new(stream, app.settings.limits.write_timeout, &unanswered);
+        let connection = serve(&app.settings.limits, &builder, front.clone(), socket, peer);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             metrics::connections(1);
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, error = %crate::upstream::chain(&*error), "connection");
+                note_refusal(&*error, unanswered.load(Ordering::Relaxed));
             }
             metrics::connections(-1);
             drop(permit);
@@ -54,6 +59,20 @@ pub async fn run(app: Arc<App>, front: Front, listener: TcpListener, mut closing
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// What hyper refuses by itself, and a client that does not read, are limits like all others. `unanswered`: the client
+/// had said something; else its connection was idle, and letting it go is no refusal.
+fn note_refusal(error: &(dyn StdError + 'static), unanswered: bool) {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return };
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    if error.is_parse_too_large() {
+        metrics::refused("headers");
+    } else if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+        metrics::refused("write_timeout");
+    } else if error.is_timeout() && unanswered {
+        metrics::refused("header_timeout");
+    }
 }
 
 async fn accept(
@@ -94,7 +113,7 @@ fn serve<'a>(
     limits: &Limits,
     builder: &'a Builder<TokioExecutor>,
     front: Front,
-    stream: TcpStream,
+    socket: Deadlined,
     peer: SocketAddr,
 ) -> hyper_util::server::conn::auto::UpgradeableConnection<
     'a,
@@ -107,15 +126,15 @@ fn serve<'a>(
     > + 'static,
     TokioExecutor,
 > {
-    let socket = SockRef::from(&stream);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_send_buffer_size(limits.send_buffer);
-    let _ = socket.set_tcp_user_timeout(Some(limits.write_timeout));
+    let options = SockRef::from(socket.inner.inner());
+    let _ = options.set_tcp_nodelay(true);
+    let _ = options.set_send_buffer_size(limits.send_buffer);
+    let _ = options.set_tcp_user_timeout(Some(limits.write_timeout));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         front.clone().oneshot(request)
     });
-    builder.serve_connection_with_upgrades(Deadlined::new(stream, limits.write_timeout), service)
+    builder.serve_connection_with_upgrades(socket, service)
 }
 
 /// A socket on which a write that makes no progress for too long is an error: a client that does not read is let go,
@@ -124,11 +143,13 @@ struct Deadlined {
     inner: TokioIo<TcpStream>,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Something was read since the last write.
+    unanswered: Arc<AtomicBool>,
 }
 
 impl Deadlined {
-    fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { inner: TokioIo::new(stream), limit, stalled: None }
+    fn new(stream: TcpStream, limit: Duration, unanswered: &Arc<AtomicBool>) -> Self {
+        Self { inner: TokioIo::new(stream), limit, stalled: None, unanswered: Arc::clone(unanswered) }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -147,13 +168,18 @@ impl Deadlined {
 
 impl Read for Deadlined {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.unanswered.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
 impl Write for Deadlined {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, data);
+        self.unanswered.store(false, Ordering::Relaxed);
         self.watch(cx, written)
     }
 
@@ -176,6 +202,7 @@ impl Write for Deadlined {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, data);
+        self.unanswered.store(false, Ordering::Relaxed);
         self.watch(cx, written)
     }
 }

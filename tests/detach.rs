@@ -181,3 +181,31 @@ async fn a_session_with_two_clients_outlives_the_first_to_leave() {
     drop(second);
     llm.closed().await;
 }
+
+#[tokio::test]
+async fn a_session_that_is_stopped_before_its_first_byte_answers_whoever_waits_for_it() {
+    let _frozen = freeze();
+    let llm = upstream().hang().start().await;
+    let proxy = Proxy::before(&llm, "").await;
+    let waiting = proxy.get("/chat").header("accept", "text/event-stream").begin().await;
+    llm.requested(1).await;
+    let sessions = proxy.admin_get("/api/sessions").await.json().await;
+    let session = sessions["sessions"][0]["session"].as_str().unwrap().to_owned();
+    assert_eq!(proxy.session("DELETE", &session).send().await.status, 204);
+    let reply = waiting.reply().await;
+    assert_eq!((reply.status, &reply.json().await["code"]), (404, &"session_not_found".into()));
+    llm.closed().await;
+}
+
+#[tokio::test]
+async fn a_finished_session_is_kept_for_its_retention_and_then_forgotten() {
+    let _frozen = freeze();
+    let llm = upstream().events(["a", "b"]).end().start().await;
+    let proxy = Proxy::before(&llm, "[session]\nretention = '1m'").await;
+    let seen = proxy.get("/chat").events().await.rest().await;
+    advance(&proxy, Duration::from_secs(59)).await;
+    assert_eq!(support::events::data(&proxy.get("/chat").after(seen[0].id()).events().await.rest().await), ["b"]);
+    advance(&proxy, Duration::from_secs(3)).await;
+    assert_eq!(proxy.get("/chat").after(seen[0].id()).send().await.status, 404);
+    assert_eq!(proxy.app.store.all().len(), 0);
+}

@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 
 use super::{Answer, Next, Refused};
 use crate::app::App;
+use crate::telemetry::metrics;
 
 /// A request being answered. Draining waits until there is none.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(super) async fn admit(
     if !hosts.is_empty()
         && !host(&request).is_some_and(|host| hosts.iter().any(|known| known.eq_ignore_ascii_case(&host)))
     {
+        metrics::refused("hosts");
         let message = "This host name is not served here; the operator can add it to listen.hosts.";
         return Err(Fault::new(Code::InvalidRequest).message(message).into());
     }

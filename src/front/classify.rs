@@ -161,6 +161,17 @@ fn resembles_ours(text: &str) -> bool {
     parts.next().is_some_and(|session| session.len() == SESSION_ID_LEN) && parts.count() == 2
 }
 
+/// The caller paused for too long in its body.
+pub(super) fn too_slow() -> Fault {
+    metrics::refused("body_timeout");
+    Fault::new(Code::InvalidRequest).status(408).message("The request body came too slowly (limits.body_timeout).")
+}
+
+/// The caller's body broke off or is malformed.
+pub(super) fn broken(error: &hyper::Error) -> Fault {
+    Fault::new(Code::InvalidRequest).message("The request body ended early.").cause(error.to_string())
+}
+
 /// Reads a body whole.
 async fn read(body: Incoming, limit: usize, pause: Duration) -> Result<Bytes, Fault> {
     let too_large = || {
@@ -173,18 +184,9 @@ async fn read(body: Incoming, limit: usize, pause: Duration) -> Result<Bytes, Fa
     let mut body = body;
     let mut whole = Vec::new();
     loop {
-        let slow = || {
-            Fault::new(Code::InvalidRequest)
-                .status(408)
-                .message("The request body came too slowly (limits.body_timeout).")
-        };
-        match tokio::time::timeout(pause, body.frame()).await.map_err(|_| slow())? {
+        match tokio::time::timeout(pause, body.frame()).await.map_err(|_| too_slow())? {
             None => return Ok(whole.into()),
-            Some(Err(error)) => {
-                return Err(Fault::new(Code::InvalidRequest)
-                    .message("The request body ended early.")
-                    .cause(error.to_string()));
-            }
+            Some(Err(error)) => return Err(broken(&error)),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if whole.len() + data.len() > limit {

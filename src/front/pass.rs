@@ -3,7 +3,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use streamkeeper_session::{Code, Fault};
 use tokio::time::Sleep;
 use tower::ServiceExt as _;
 
-use super::classify::{UpstreamCall, Work};
+use super::classify::{UpstreamCall, Work, broken, too_slow};
 use super::serve::{Start, outgoing};
 use super::{Answer, AnswerBody, Next, Refused, upgrade};
 use crate::app::App;
@@ -28,16 +28,18 @@ use crate::upstream::{BoxError, Dialler, UpstreamBody};
 
 /// Passes a call, or hands on one that is a stream.
 pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<Start>) -> Result<Answer, Refused> {
+    let trouble = Arc::new(OnceLock::new());
     let body: UpstreamBody = match std::mem::replace(&mut call.work, Work::PassRead(Bytes::new())) {
         stream @ Work::Stream(_) => {
             call.work = stream;
             return next.oneshot(Start { call, begin: Begin::Dial }).await;
         }
         Work::PassRead(body) => Full::new(body).map_err(|never| match never {}).boxed_unsync(),
-        Work::Pass(body) => Paced::new(body, app.settings.limits.body_timeout).boxed_unsync(),
+        Work::Pass(body) => Paced::new(body, app.settings.limits.body_timeout, &trouble).boxed_unsync(),
     };
     let (dialect, route) = (Arc::clone(&call.dialect), Arc::clone(&call.route));
     let refused = |fault: Fault| {
+        let fault = trouble.get().cloned().unwrap_or(fault);
         metrics::error(&fault, &route.name);
         Refused::from(fault).spoken_in(&dialect)
     };
@@ -85,11 +87,17 @@ struct Paced {
     body: Incoming,
     pause: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// What was wrong with it: all that the upstream's side can tell is that the request broke off.
+    trouble: Arc<OnceLock<Fault>>,
 }
 
 impl Paced {
-    fn new(body: Incoming, pause: Duration) -> Self {
-        Self { body, pause, timer: None }
+    fn new(body: Incoming, pause: Duration, trouble: &Arc<OnceLock<Fault>>) -> Self {
+        Self { body, pause, timer: None, trouble: Arc::clone(trouble) }
+    }
+
+    fn fail(&self, fault: Fault) -> BoxError {
+        self.trouble.get_or_init(|| fault).clone().into()
     }
 }
 
@@ -102,14 +110,11 @@ impl Body for Paced {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.timer = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| this.fail(broken(&error)))))
             }
             Poll::Pending => {
                 let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.pause)));
-                timer
-                    .as_mut()
-                    .poll(cx)
-                    .map(|()| Some(Err("the request body came too slowly (limits.body_timeout)".into())))
+                timer.as_mut().poll(cx).map(|()| Some(Err(this.fail(too_slow()))))
             }
         }
     }

@@ -44,7 +44,7 @@ pub(super) async fn serve(app: Arc<App>, start: Start) -> Result<Answer, Refused
             return Err(refused(Fault::new(Code::InvalidRequest).status(422).message(message).into()));
         }
         Opened::Refused(fault) => {
-            app.shed("sessions");
+            app.strain();
             metrics::error(&fault, &session.route.name);
             return Err(refused(fault.into()));
         }

@@ -13,27 +13,32 @@
 //! | [`script`] | what an upstream does with one request, written as a chain |
 //! | [`upstream`] | the upstream that does it, and what it saw |
 //! | [`proxy`] | the proxy under test, from TOML |
-//! | [`client`] | requests and replies of one client, HTTP/1.1 by hand |
+//! | [`client`], [`reply`] | requests and replies of one client, HTTP/1.1 by hand |
 //! | [`events`] | a naive, strict reader of event streams: the oracle |
 //! | [`time`] | paused time beside real sockets |
+//! | [`wire`] | one story on every wire |
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every story uses another part of this")]
 
 pub mod client;
 pub mod events;
 pub mod proxy;
+pub mod reply;
 pub mod script;
 pub mod time;
 pub mod upstream;
+pub mod wire;
 
 use std::future::Future;
 use std::time::Duration;
 
-pub use client::{BodyEnd, Reply, Request};
+pub use client::Request;
 pub use events::Event;
 pub use proxy::Proxy;
+pub use reply::{BodyEnd, Reply};
 pub use script::{Gate, Script, upstream};
 pub use upstream::{Seen, Upstream};
+pub use wire::{Failure, Story, Wire};
 
 /// How long a story waits for something that must happen. Only a broken proxy ever waits so long.
 const PATIENCE: Duration = Duration::from_secs(10);

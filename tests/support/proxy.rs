@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use toml::{Table, Value};
 
-use super::client::{Reply, Request};
+use super::client::Request;
+use super::reply::Reply;
 use super::{Upstream, must};
 
 /// A running proxy.

@@ -227,8 +227,8 @@ impl Script {
     }
 
     /// This for the first request, `next` for the one after it.
-    pub fn then(self, next: Script) -> Vec<Script> {
-        vec![self, next]
+    pub fn then(self, next: Script) -> Scripts {
+        Scripts(vec![self, next])
     }
 
     /// An upstream that does this with every request.
@@ -265,22 +265,19 @@ impl Script {
 }
 
 /// Scripts for requests in the order in which they come; the last one serves all that follow.
-pub trait Scripts {
+#[derive(Debug, Clone)]
+pub struct Scripts(Vec<Script>);
+
+impl Scripts {
     /// One more.
-    fn then(self, next: Script) -> Self;
-
-    /// An upstream that plays them.
-    fn start(self) -> impl Future<Output = Upstream>;
-}
-
-impl Scripts for Vec<Script> {
-    fn then(mut self, next: Script) -> Self {
-        self.push(next);
+    pub fn then(mut self, next: Script) -> Self {
+        self.0.push(next);
         self
     }
 
-    async fn start(self) -> Upstream {
-        Upstream::by(move |seen| self[seen.number.min(self.len()) - 1].clone()).await
+    /// An upstream that plays them.
+    pub async fn start(self) -> Upstream {
+        Upstream::by(move |seen| self.0[seen.number.min(self.0.len()) - 1].clone()).await
     }
 }
 
