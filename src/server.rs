@@ -24,7 +24,7 @@ use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::config::Limits;
-use crate::front::{Front, Peer};
+use crate::front::{Front, Peer, Writes};
 use crate::telemetry::metrics;
 
 /// Pause after an accept that failed, such as for want of descriptors.
@@ -45,11 +45,21 @@ pub async fn run(app: Arc<App>, front: Front, listener: TcpListener, mut closing
         let Some((stream, peer, permit)) = accepted else { continue };
         let unanswered = Arc::new(AtomicBool::new(false));
         let socket = Deadlined::new(stream, app.settings.limits.write_timeout, &unanswered);
-        let connection = serve(&app.settings.limits, &builder, front.clone(), socket, peer);
+        let writes = Arc::new(Writes::new(app.clock));
+        let from = Peer { address: peer, writes: Arc::clone(&writes) };
+        let connection = serve(&app.settings.limits, &builder, front.clone(), socket, from);
         let connection = graceful.watch(connection.into_owned());
+        let limit = app.settings.limits.write_timeout;
         tokio::spawn(async move {
             metrics::connections(1);
-            if let Err(error) = connection.await {
+            let ended = tokio::select! {
+                ended = connection => ended,
+                () = writes.stalled(limit) => {
+                    metrics::refused("write_timeout");
+                    Ok(())
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%peer, error = %crate::upstream::chain(&*error), "connection");
                 note_refusal(&*error, unanswered.load(Ordering::Relaxed));
             }
@@ -114,7 +124,7 @@ fn serve<'a>(
     builder: &'a Builder<TokioExecutor>,
     front: Front,
     socket: Deadlined,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> hyper_util::server::conn::auto::UpgradeableConnection<
     'a,
     Deadlined,
@@ -131,7 +141,7 @@ fn serve<'a>(
     let _ = options.set_send_buffer_size(limits.send_buffer);
     let _ = options.set_tcp_user_timeout(Some(limits.write_timeout));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         front.clone().oneshot(request)
     });
     builder.serve_connection_with_upgrades(socket, service)

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::events::{self, data};
+use support::time::{advance, freeze};
 use support::{Event, Gate, Proxy, must, upstream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,6 +90,30 @@ async fn a_stream_reset_by_an_http2_client_counts_as_its_leaving() {
     next(&mut body, &mut Vec::new()).await.unwrap();
     drop(body);
     llm.closed().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_an_http2_client_takes_nothing_of_ends_its_connection() {
+    const EVENTS: usize = 2000;
+    let _frozen = freeze();
+    let llm = upstream().events((0..EVENTS).map(|n| format!("{n:04}{}", "x".repeat(1000)))).end().start().await;
+    let proxy = Proxy::before(&llm, "[limits]\nwrite_timeout = '32s'").await;
+    let socket = TcpStream::connect(proxy.address).await.unwrap();
+    let mut narrow = http2::Builder::new(TokioExecutor::new());
+    let handshake = narrow.initial_stream_window_size(1000).handshake(TokioIo::new(socket));
+    let (mut client, connection) = handshake.await.unwrap();
+    let connection = tokio::spawn(connection);
+    let reply = client.send_request(empty(get("/chat"))).await.unwrap();
+    let session = reply.headers()["streamkeeper-session"].to_str().unwrap().to_owned();
+    while proxy.state(&session).await["state"] != "finished" {}
+    advance(&proxy, Duration::from_secs(31)).await;
+    assert_eq!(proxy.state(&session).await["attached"], 1);
+    advance(&proxy, Duration::from_secs(5)).await;
+    assert_eq!(proxy.state(&session).await["attached"], 0);
+    must("the end of the connection", connection).await.unwrap().ok();
+    drop(reply);
+    let again = h2(&proxy).await.send_request(empty(get("/chat").header("last-event-id", format!("{session}.0.1")))).await;
+    assert_eq!(all(again.unwrap().into_body()).await.len(), EVENTS - 1);
 }
 
 #[tokio::test]

@@ -250,7 +250,7 @@ pub struct Limits {
     pub headers: usize,
     /// Request line and headers together.
     pub header_bytes: usize,
-    /// First byte of a request → its headers complete.
+    /// New or idle connection → the next request's headers complete.
     pub header_timeout: Duration,
     /// Between two pieces of a request body.
     pub body_timeout: Duration,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::header::HOST;
-use http::{Method, Request};
+use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use streamkeeper_session::{Code, Fault};
 use tower::ServiceExt as _;
 
-use super::{Answer, Next, Refused};
+use super::{Answer, Next, Peer, Refused};
 use crate::app::App;
 use crate::telemetry::metrics;
 
@@ -50,8 +50,10 @@ pub(super) async fn admit(
         return Err(Fault::new(Code::InvalidRequest).status(405).message(message).into());
     }
     let permit = InFlight::enter(&app.in_flight);
+    let h2 = request.version() == Version::HTTP_2;
+    let written = request.extensions().get::<Peer>().filter(|_| h2).map(|peer| peer.writes.watch());
     let answer = next.oneshot(request).await?;
-    Ok(answer.map(|body| body.holding(permit)))
+    Ok(answer.map(|body| body.holding(permit).noting(written)))
 }
 
 /// The host a request names, without its port.

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::admit::InFlight;
 use super::events::EventBody;
+use super::stall::Written;
 use crate::upstream::BoxError;
 
 /// The body of every response of the data port.
@@ -18,6 +19,7 @@ pub struct AnswerBody {
     kind: Kind,
     /// Given back when the body is done or dropped.
     in_flight: Option<InFlight>,
+    written: Option<Written>,
 }
 
 #[derive(Debug)]
@@ -30,23 +32,30 @@ enum Kind {
 impl AnswerBody {
     /// A body that is there already.
     pub fn whole(body: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Whole(Full::new(body.into())), in_flight: None }
+        Self { kind: Kind::Whole(Full::new(body.into())), in_flight: None, written: None }
     }
 
     /// An upstream's body as it comes.
     pub fn passed(body: Incoming) -> Self {
-        Self { kind: Kind::Passed(body), in_flight: None }
+        Self { kind: Kind::Passed(body), in_flight: None, written: None }
     }
 
     /// A stream.
     pub(crate) fn events(body: EventBody) -> Self {
-        Self { kind: Kind::Events(Box::new(body)), in_flight: None }
+        Self { kind: Kind::Events(Box::new(body)), in_flight: None, written: None }
     }
 
     /// Keeps `permit` until the body is done.
     #[must_use]
     pub(super) fn holding(mut self, permit: InFlight) -> Self {
         self.in_flight = Some(permit);
+        self
+    }
+
+    /// Notes when it gives something.
+    #[must_use]
+    pub(super) fn noting(mut self, written: Option<Written>) -> Self {
+        self.written = written;
         self
     }
 }
@@ -56,11 +65,15 @@ impl Body for AnswerBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.kind {
+        let frame = match &mut self.kind {
             Kind::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Kind::Passed(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Events(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        };
+        if let Some(written) = &self.written {
+            written.asked(matches!(frame, Poll::Ready(Some(Ok(_)))));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -86,7 +86,7 @@ pub(super) async fn classify(app: Arc<App>, request: Request<Incoming>, next: Ne
 
 async fn for_upstream(app: &App, request: Request<Incoming>, request_id: String) -> Result<UpstreamCall, Refused> {
     let route = route(app, &request)?;
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
     let (head, body) = request.into_parts();
     let ask = Ask { method: &head.method, uri: &head.uri, headers: &head.headers, body: &[] };
     let dialect = dialect::choose(&route, &ask);

@@ -10,6 +10,7 @@ mod pass;
 mod rescue;
 mod resume;
 mod serve;
+mod stall;
 mod telemetry;
 mod upgrade;
 
@@ -27,6 +28,7 @@ use tower::{Layer, ServiceBuilder, service_fn};
 
 pub use admit::InFlight;
 pub use body::AnswerBody;
+pub use stall::Writes;
 
 use crate::app::App;
 use crate::dialect::Dialect;
@@ -42,8 +44,13 @@ type Inner<E> = BoxCloneSyncService<Request<Incoming>, Answer, E>;
 pub type Front = Inner<Infallible>;
 
 /// Where a request came from; the server puts it into the request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its connection has to write.
+    pub writes: Arc<Writes>,
+}
 
 /// The request path of `app`.
 pub fn stack(app: &Arc<App>) -> Front {

@@ -18,6 +18,7 @@ use streamkeeper_sse::{Decoder, Item, OwnedEvent};
 
 use super::Kept;
 use super::inflate::Inflate;
+use super::overlap::Overlap;
 use super::reading::{Batch, Reading};
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -80,6 +81,7 @@ impl Attempt {
                     let caps = streamkeeper_sse::Limits { line: limits.line, event: limits.event };
                     let reader = session.dialect.reader(&request.ask());
                     let tolerance = session.dialect.tolerance();
+                    let overlap = if dial == Dial::Resume { Overlap::Open } else { Overlap::Past };
                     return Self::Reading(Box::new(Reading::new(
                         body,
                         inflate,
@@ -87,6 +89,7 @@ impl Attempt {
                         reader,
                         tolerance,
                         session.route.ids,
+                        overlap,
                     )));
                 }
                 Err(fault) => return Self::Gathering(Box::pin(std::future::ready((head, Err(fault)))), dial),

@@ -6,7 +6,9 @@
 
 mod attempt;
 mod inflate;
+mod overlap;
 mod reading;
+mod tally;
 
 pub use attempt::is_event_stream;
 
@@ -18,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use streamkeeper_session::{Action, Code, Dial, End, ErrorEvent, Fault, Follower, Input, Session};
+use streamkeeper_session::{Action, Code, Dial, End, ErrorEvent, Fault, Follower, Input, Kind, Session};
 use streamkeeper_sse::write_body;
 use tokio::time::Sleep;
 
@@ -29,6 +31,7 @@ use crate::telemetry::metrics::{self, StreamMeter};
 use crate::upstream::{Dialler, Outgoing};
 use attempt::{Attempt, Progress};
 use reading::numbering;
+use tally::Tally;
 
 /// The client's request, kept for as long as it may have to be sent (again).
 #[derive(Debug, Clone)]
@@ -63,6 +66,7 @@ pub struct Pump {
     last_kept: Option<Vec<u8>>,
     /// An upstream's refusal, to be passed on as it is if no other try does better.
     refusal: Option<WholeAnswer>,
+    tally: Tally,
     sealed: bool,
 }
 
@@ -89,6 +93,7 @@ impl Pump {
             last_arrival: None,
             last_kept: None,
             refusal: None,
+            tally: Tally::adopted(),
             sealed: false,
         };
         if let Begin::Adopted(response) = begin {
@@ -118,7 +123,7 @@ impl Pump {
                 }
                 progress = poll_fn(|cx| self.attempt.poll(cx, &self.session, self.app.clock)) => self.progressed(progress),
                 () = wait_until(timer.as_mut(), self.app.clock.instant(due)) => {
-                    self.machine.handle_timeout(self.app.clock.now());
+                    self.overdue(self.app.clock.now());
                 }
             }
         }
@@ -136,6 +141,8 @@ impl Pump {
     }
 
     fn dial(&mut self, dial: Dial) {
+        let kind = if self.machine.has_delivered() { "after_partial" } else { "before_content" };
+        self.tally.out((dial == Dial::Fallback).then_some(kind));
         let last_id = (dial == Dial::Resume).then_some(self.last_kept.as_deref()).flatten();
         match attempt::request(&*self.session.dialect, &self.request, dial, last_id) {
             Some((outgoing, body)) => {
@@ -143,6 +150,7 @@ impl Pump {
             }
             // This wire has no such request: the rung is not there.
             None => {
+                self.tally.withdrawn();
                 let fault = Fault::new(Code::Internal).cause("no such request in this dialect");
                 self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent: false });
             }
@@ -167,7 +175,6 @@ impl Pump {
             Progress::Response(Ok(response), dial) => {
                 self.attempt = self.open(response, dial);
                 if matches!(self.attempt, Attempt::Reading(_)) {
-                    metrics::attempt("ok");
                     self.machine.handle(now, Input::Head);
                 }
             }
@@ -186,7 +193,7 @@ impl Pump {
                     Some(Err(fault)) => self.failed(fault, true),
                 }
                 // An upstream that never pauses must not outrun the clock.
-                self.machine.handle_timeout(now);
+                self.overdue(now);
             }
             Progress::Body(head, body, dial) => self.answered(head, body, dial),
         }
@@ -203,12 +210,23 @@ impl Pump {
 
     fn failed(&mut self, fault: Fault, sent: bool) {
         self.hang_up();
-        metrics::attempt(fault.code.as_str());
-        if fault.code != Code::UpstreamRejected {
+        self.note_failure(&fault);
+        self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent });
+    }
+
+    fn overdue(&mut self, now: Duration) {
+        if let Some(stage) = self.machine.handle_timeout(now) {
+            self.note_failure(&stage.into());
+        }
+    }
+
+    fn note_failure(&mut self, fault: &Fault) {
+        self.tally.over(Some(fault.code.as_str()));
+        // A caller's own mistake says nothing about the upstream's health.
+        if !matches!(fault.kind, Kind::Validation | Kind::Business) {
             self.dialler.note(false);
         }
         tracing::debug!(session = %self.session.id, code = %fault, cause = fault.cause.as_deref(), "try failed");
-        self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent });
     }
 
     /// A response head: the start of a stream, or of something else that is read whole first.
@@ -238,10 +256,6 @@ impl Pump {
         }
         let delivered = self.machine.has_delivered();
         let events = if delivered { self.rest_of(&body) } else { self.events_of(&head.headers, &body) };
-        if dial == Dial::Fallback {
-            let kind = if delivered { "after_partial" } else { "before_content" };
-            metrics::fallback(kind, if events.is_ok() { "ok" } else { "failed" });
-        }
         match events {
             Ok(events) => self.stand_in(&events, dial),
             Err(fault) => self.failed(fault, true),
@@ -278,7 +292,6 @@ impl Pump {
 
     /// A whole answer takes the stream's place.
     fn stand_in(&mut self, events: &[streamkeeper_sse::OwnedEvent], dial: Dial) {
-        metrics::attempt("ok");
         let (ids, tolerance) = (self.session.route.ids, self.session.dialect.tolerance());
         let mut record = Vec::new();
         self.session.log.update(|log| {
@@ -351,6 +364,7 @@ impl Pump {
     /// The one log line of a stream, and its last metrics.
     fn end(&mut self, outcome: &'static str, fault: Option<&Fault>) {
         self.sealed = true;
+        self.tally.over(fault.map(|fault| fault.code.as_str()));
         if fault.is_none() {
             self.dialler.note(true);
         }

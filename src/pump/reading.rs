@@ -13,6 +13,7 @@ use streamkeeper_session::{Code, Fault};
 use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Limits, write_body, write_comment, write_retry};
 
 use super::inflate::Inflate;
+use super::overlap::{Judged, Overlap};
 use crate::config::Ids;
 use crate::dialect::{CleanEnd, Meaning, Reader, Tolerance};
 use crate::store::{Log, Numbering};
@@ -56,6 +57,8 @@ struct Lines {
     preamble: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The last id the upstream gave.
     last_kept: Option<Vec<u8>>,
+    /// What a resumed stream may say again.
+    overlap: Overlap,
 }
 
 impl Reading {
@@ -66,8 +69,10 @@ impl Reading {
         reader: Box<dyn Reader>,
         tolerance: Tolerance,
         ids: Ids,
+        overlap: Overlap,
     ) -> Self {
-        let lines = Lines { reader, tolerance, ids, record: Vec::new(), preamble: Vec::new(), last_kept: None };
+        let lines =
+            Lines { reader, tolerance, ids, record: Vec::new(), preamble: Vec::new(), last_kept: None, overlap };
         Self { body, inflate, decoder: Decoder::new(limits), lines }
     }
 
@@ -192,18 +197,16 @@ impl Lines {
             }
             Meaning::Content | Meaning::Preamble => {
                 self.encode(name, data);
-                batch.content = true;
-                self.append(id, log, batch);
+                self.append(id, false, log, batch);
             }
             Meaning::Replace(event) => {
                 self.encode(event.name.as_bytes(), event.data.as_bytes());
-                batch.content = true;
-                self.append(id, log, batch);
+                self.append(id, false, log, batch);
             }
             Meaning::Done => {
                 self.encode(name, data);
-                self.append(id, log, batch);
-                batch.over = Some(Ok(()));
+                self.append(id, true, log, batch);
+                batch.over.get_or_insert(Ok(()));
             }
             Meaning::Error(fault) => batch.over = Some(Err(*fault)),
         }
@@ -213,26 +216,40 @@ impl Lines {
         metrics::utf8_repairs(write_body(name, data, &mut self.record));
     }
 
-    fn append(&mut self, id: Option<&[u8]>, log: &mut Log, batch: &mut Batch) {
+    fn append(&mut self, id: Option<&[u8]>, last: bool, log: &mut Log, batch: &mut Batch) {
         let first_id = self.preamble.iter().find_map(|(_, id)| id.as_deref()).or(id);
         if log.numbering == Numbering::Open {
             log.numbering = numbering(self.ids, self.tolerance, first_id.is_some());
         }
         for (record, id) in std::mem::take(&mut self.preamble) {
-            self.push(&record, id.as_deref(), log, batch);
+            self.push(&record, id.as_deref(), false, log, batch);
         }
         let record = std::mem::take(&mut self.record);
-        self.push(&record, id, log, batch);
+        self.push(&record, id, last, log, batch);
         self.record = record;
         self.record.clear();
     }
 
-    fn push(&mut self, record: &[u8], id: Option<&[u8]>, log: &mut Log, batch: &mut Batch) {
+    fn push(&mut self, record: &[u8], id: Option<&[u8]>, last: bool, log: &mut Log, batch: &mut Batch) {
+        if batch.over.is_some() {
+            return;
+        }
         let kept = id.filter(|_| log.numbering == Numbering::Kept);
+        match self.overlap.judge(&log.ring, kept, record, last) {
+            Judged::New => {}
+            Judged::Repeated => return,
+            Judged::Contradicts => {
+                let fault =
+                    Fault::new(Code::UpstreamReset).cause("the upstream began anew where it should have resumed");
+                batch.over = Some(Err(fault));
+                return;
+            }
+        }
         if let Some(id) = kept {
             batch.numbered = true;
             self.last_kept = Some(id.to_vec());
         }
+        batch.content = true;
         // A sealed log takes nothing more: the session was ended while these bytes were on their way.
         let _ = log.ring.push(record, kept);
     }

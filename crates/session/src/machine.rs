@@ -242,27 +242,37 @@ impl Session {
         }
     }
 
-    /// Takes in that time has passed. Early and late calls are harmless.
-    pub fn handle_timeout(&mut self, now: Duration) {
+    /// Takes in that time has passed. Early and late calls are harmless. `Some` is the stage in which it made a try
+    /// fail, for whoever counts tries.
+    pub fn handle_timeout(&mut self, now: Duration) -> Option<Code> {
         if self.is_ended() {
-            return;
+            return None;
         }
         if now >= self.total_due {
-            return self.fail(Code::TotalTimeout.into());
+            self.fail(Code::TotalTimeout.into());
+            return None;
         }
         if self.detach_due.is_some_and(|due| now >= due) {
-            return self.abandon();
+            self.abandon();
+            return None;
         }
-        match self.state {
-            State::Waiting { until, dial } if now >= until => self.dial(now, dial),
-            State::Dialing { due, .. } if now >= due => self.failed(now, Code::HeadTimeout.into(), true),
-            State::Opening { due, .. } if now >= due => self.failed(now, Code::FirstEventTimeout.into(), true),
-            State::Live { due, .. } if now >= due => self.failed(now, Code::IdleTimeout.into(), true),
-            _ => {}
+        let overdue = match self.state {
+            State::Waiting { until, dial } if now >= until => {
+                self.dial(now, dial);
+                None
+            }
+            State::Dialing { due, .. } if now >= due => Some(Code::HeadTimeout),
+            State::Opening { due, .. } if now >= due => Some(Code::FirstEventTimeout),
+            State::Live { due, .. } if now >= due => Some(Code::IdleTimeout),
+            _ => None,
+        };
+        if let Some(stage) = overdue {
+            self.failed(now, stage.into(), true);
         }
         if !self.is_ended() && self.commit_due.is_some_and(|due| now >= due) {
             self.commit();
         }
+        overdue
     }
 
     fn dial(&mut self, now: Duration, dial: Dial) {

@@ -1,0 +1,39 @@
+//! Counts the result of each request to an upstream, once, however it came about: an answer, a fault, a timeout, or
+//! the session's end. An answer counts as `ok` when it is whole, not when it begins.
+
+use crate::telemetry::metrics;
+
+/// What is still to be counted.
+#[derive(Debug)]
+pub(super) struct Tally {
+    uncounted: bool,
+    /// The kind of the fallback that is out.
+    fallback: Option<&'static str>,
+}
+
+impl Tally {
+    /// For a request that is out already.
+    pub(super) fn adopted() -> Self {
+        Self { uncounted: true, fallback: None }
+    }
+
+    /// A request goes out; `fallback`: its kind, if it is one.
+    pub(super) fn out(&mut self, fallback: Option<&'static str>) {
+        *self = Self { uncounted: true, fallback };
+    }
+
+    /// The request that was about to go out does not.
+    pub(super) fn withdrawn(&mut self) {
+        *self = Self { uncounted: false, fallback: None };
+    }
+
+    /// The request that is out, if there is one, is over: well, or with this code.
+    pub(super) fn over(&mut self, code: Option<&'static str>) {
+        if std::mem::take(&mut self.uncounted) {
+            metrics::attempt(code.unwrap_or("ok"));
+        }
+        if let Some(kind) = self.fallback.take() {
+            metrics::fallback(kind, if code.is_none() { "ok" } else { "failed" });
+        }
+    }
+}
