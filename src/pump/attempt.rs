@@ -241,20 +241,31 @@ async fn gather(head: Parts, body: Incoming, cap: usize) -> (Parts, Result<Bytes
 
 /// The events of a ring, taken apart again.
 pub(super) fn events_in(ring: &Ring<End>) -> impl Iterator<Item = OwnedEvent> {
-    let mut events = Vec::new();
+    ring.iter_from(ring.first_seq()).into_iter().flatten().filter_map(|record| match record {
+        Record::Event(entry) => taken_apart(entry.body),
+        Record::Sealed(_) => None,
+    })
+}
+
+/// The newest event of a ring.
+pub(super) fn last_event(ring: &Ring<End>) -> Option<OwnedEvent> {
+    match ring.get(ring.next_seq().checked_sub(1)?) {
+        Ok(Some(Record::Event(entry))) => taken_apart(entry.body),
+        _ => None,
+    }
+}
+
+fn taken_apart(body: &[u8]) -> Option<OwnedEvent> {
     let mut decoder = Decoder::new(streamkeeper_sse::Limits { line: usize::MAX, event: usize::MAX });
-    for record in ring.iter_from(ring.first_seq()).into_iter().flatten() {
-        let Record::Event(entry) = record else { break };
-        for part in [entry.body, b"\n"] {
-            let mut items = decoder.feed(part);
-            while let Some(item) = items.next() {
-                if let Ok(Item::Event(event)) = item {
-                    events.push(OwnedEvent::from(event));
-                }
+    for part in [body, b"\n"] {
+        let mut items = decoder.feed(part);
+        while let Some(item) = items.next() {
+            if let Ok(Item::Event(event)) = item {
+                return Some(OwnedEvent::from(event));
             }
         }
     }
-    events.into_iter()
+    None
 }
 
 #[cfg(test)]

@@ -19,11 +19,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use streamkeeper_session::{Action, Code, Dial, End, ErrorEvent, Fault, Follower, Input, Session};
-use streamkeeper_sse::write_body;
+use streamkeeper_sse::{OwnedEvent, write_body};
 use tokio::time::Sleep;
 
 use crate::app::App;
-use crate::dialect::Delivered;
+use crate::dialect::{Delivered, Moment};
 use crate::store::{Control, LiveSession, Log, Numbering, Phase, Refusal, Source, WholeAnswer};
 use crate::telemetry::metrics::{self, StreamMeter};
 use crate::upstream::{Dialler, Outgoing};
@@ -248,7 +248,7 @@ impl Pump {
         }
     }
 
-    fn events_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<streamkeeper_sse::OwnedEvent>, Fault> {
+    fn events_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<OwnedEvent>, Fault> {
         use crate::dialect::NoAnswer;
         if !attempt::is_json(headers) {
             return Err(Code::BadContentType.into());
@@ -260,7 +260,7 @@ impl Pump {
     }
 
     /// What of a whole answer the clients do not have yet, if they have its beginning.
-    fn rest_of(&self, body: &[u8]) -> Result<Vec<streamkeeper_sse::OwnedEvent>, Fault> {
+    fn rest_of(&self, body: &[u8]) -> Result<Vec<OwnedEvent>, Fault> {
         let rest = self.session.log.peek(|log| {
             if log.ring.first_seq() > 1 {
                 return None; // the beginning is gone: nothing to compare with
@@ -277,7 +277,7 @@ impl Pump {
     }
 
     /// A whole answer takes the stream's place.
-    fn stand_in(&mut self, events: &[streamkeeper_sse::OwnedEvent], dial: Dial) {
+    fn stand_in(&mut self, events: &[OwnedEvent], dial: Dial) {
         metrics::attempt("ok");
         let (ids, tolerance) = (self.session.route.ids, self.session.dialect.tolerance());
         let mut record = Vec::new();
@@ -318,23 +318,18 @@ impl Pump {
 
     fn finish(&mut self, end: End) {
         let now = self.app.clock.now();
-        let terminal = end.fault().map(|fault| {
-            metrics::error(fault, &self.session.route.name);
-            let wait = self.app.settings.retry_hint.ill;
-            let told = ErrorEvent::new(fault, &self.session.request_id, wait, self.app.settings.telemetry.development);
-            let event = self.session.dialect.error_event(&told);
-            let mut record = Vec::new();
-            write_body(event.name.as_bytes(), event.data.as_bytes(), &mut record);
-            record
-        });
+        let terminal = end.fault().map(|fault| self.told(fault)).unwrap_or_default();
         let (ids, tolerance) = (self.session.route.ids, self.session.dialect.tolerance());
         let fault = end.fault().cloned();
         self.session.log.update(|log| {
-            if let Some(record) = &terminal {
-                if log.numbering == Numbering::Open {
-                    log.numbering = numbering(ids, tolerance, false);
-                }
-                let _ = log.ring.push(record, None);
+            if log.numbering == Numbering::Open {
+                log.numbering = numbering(ids, tolerance, false);
+            }
+            let mut record = Vec::new();
+            for event in &terminal {
+                record.clear();
+                event.write_body(&mut record);
+                let _ = log.ring.push(&record, None);
             }
             log.phase = Phase::Open;
             log.ring.seal(end);
@@ -346,6 +341,17 @@ impl Pump {
             None => self.end("completed", None),
             Some(fault) => self.end("failed", Some(fault)),
         }
+    }
+
+    /// What the clients are told of a failure, in their dialect.
+    fn told(&self, fault: &Fault) -> Vec<OwnedEvent> {
+        metrics::error(fault, &self.session.route.name);
+        let wait = self.app.settings.retry_hint.ill;
+        let development = self.app.settings.telemetry.development;
+        let error = ErrorEvent::new(fault, &self.session.request_id, wait, development);
+        let last = self.session.log.peek(|log| attempt::last_event(&log.ring));
+        let last = last.as_ref().map(Delivered::from);
+        self.session.dialect.error_events(&error, &Moment { note: self.session.note.as_deref(), last })
     }
 
     /// The one log line of a stream, and its last metrics.

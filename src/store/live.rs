@@ -30,6 +30,8 @@ pub struct LiveSession {
     pub route: Arc<Route>,
     /// The wire its clients speak.
     pub dialect: Arc<dyn Dialect>,
+    /// What of the request its errors must repeat.
+    pub note: Option<Box<str>>,
     /// When it began, on the process's clock.
     pub started: Duration,
     /// What readers see.
