@@ -86,8 +86,8 @@ impl Bound {
     pub async fn serve(self, metrics: PrometheusHandle, shutdown: impl Future<Output = ()>) {
         let Self { app, data, admin } = self;
         let (close, closing) = watch::channel(false);
-        let operators = tokio::spawn(admin::run(Arc::clone(&app), metrics, admin));
-        let sweeper = tokio::spawn(sweep(Arc::clone(&app)));
+        let operators = tokio::spawn(admin::run(Arc::clone(&app), metrics.clone(), admin));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&app), metrics));
         let clients = tokio::spawn(server::run(Arc::clone(&app), front::stack(&app), data, closing));
         shutdown.await;
         drain::drain(&app).await;
@@ -98,10 +98,12 @@ impl Bound {
     }
 }
 
-async fn sweep(app: Arc<App>) {
+async fn sweep(app: Arc<App>, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
         app.store.sweep(app.clock.now());
+        // Samples of histograms pile up until somebody scrapes, or this runs.
+        metrics.run_upkeep();
     }
 }

@@ -65,17 +65,21 @@ impl MemoryStore {
     }
 
     fn admit(&self, session: &LiveSession) -> Result<(), Fault> {
-        let full = |what| Err(Fault::new(Code::Overloaded).message(what));
+        let full = |limit, what| {
+            metrics::refused(limit);
+            Err(Fault::new(Code::Overloaded).message(what))
+        };
         if self.running.load(Ordering::Relaxed) >= self.limits.sessions {
-            return full("This proxy reads as many streams as it may (limits.sessions).");
+            return full("sessions", "This proxy reads as many streams as it may (limits.sessions).");
         }
         if self.bytes.load(Ordering::Relaxed) > self.limits.ring_bytes {
-            return full("The memory for replay is used up (limits.ring_bytes).");
+            return full("ring_bytes", "The memory for replay is used up (limits.ring_bytes).");
         }
         if session.principal != Principal::ANYBODY {
             let mut count = self.running_by_principal.entry(session.principal).or_insert(0);
             if *count >= self.limits.sessions_per_principal {
-                return full("This caller has as many streams as it may (limits.sessions_per_principal).");
+                let what = "This caller has as many streams as it may (limits.sessions_per_principal).";
+                return full("sessions_per_principal", what);
             }
             *count += 1;
         }
@@ -127,15 +131,19 @@ impl MemoryStore {
         finished
     }
 
-    /// Settles what `session`'s ring takes now against what was counted for it; the sum of all is returned.
-    fn settle(&self, session: &LiveSession) -> usize {
+    /// Settles what `session`'s ring takes now against what was counted for it. `false` if that has not changed, as
+    /// after most events: a ring grows by pages.
+    fn settle(&self, session: &LiveSession) -> bool {
         let (footprint, evicted) = session.log.peek(|log| (log.ring.footprint(), log.ring.evicted()));
         metrics::evicted(evicted - session.evicted.swap(evicted, Ordering::Relaxed).min(evicted));
+        if footprint == session.charged.load(Ordering::Relaxed) {
+            return false;
+        }
         self.count(session, footprint);
         if !self.sessions.contains_key(&session.id.as_u128()) {
             self.count(session, 0); // forgotten meanwhile: its last events are nobody's any more
         }
-        self.bytes.load(Ordering::Relaxed)
+        true
     }
 
     fn count(&self, session: &LiveSession, footprint: usize) {
@@ -201,7 +209,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn charge(&self, session: &LiveSession) {
-        if self.settle(session) > self.limits.ring_bytes {
+        if self.settle(session) && self.bytes.load(Ordering::Relaxed) > self.limits.ring_bytes {
             self.make_room(session);
         }
     }

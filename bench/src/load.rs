@@ -1,0 +1,283 @@
+//! The clients: N streams on one thread, each read to its end and checked. An open loop: they never slow the upstream
+//! down, and an event's latency counts from when it was due.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use crate::check::{Checker, Expected, Mismatch, Tally};
+use crate::chunked::{BadChunk, Chunked};
+use crate::clock::{Clock, Nanos};
+use crate::failure::Failure;
+use crate::upstream::Plan;
+
+/// Connections that are being opened at once: fewer than any listener's backlog.
+const OPENING: usize = 100;
+const READ: usize = 16 * 1024;
+const POLL: Duration = Duration::from_millis(2);
+
+/// What went wrong with one stream.
+#[derive(Debug, Error)]
+pub(crate) enum StreamFault {
+    #[error("its connection failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("its head is not that of a chunked stream: {0}")]
+    Head(String),
+    #[error(transparent)]
+    Chunk(#[from] BadChunk),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    #[error("its connection was closed before the end")]
+    Closed,
+}
+
+/// The thread that runs all clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    handle: Handle,
+    clock: Clock,
+}
+
+impl Clients {
+    /// Starts the thread. It runs until the process ends.
+    ///
+    /// # Errors
+    ///
+    /// No thread.
+    pub(crate) fn start(clock: Clock) -> Result<Self, Failure> {
+        let runtime = crate::runtime()?;
+        let handle = runtime.handle().clone();
+        let serve = move || runtime.block_on(crate::stop_on_signal());
+        std::thread::Builder::new().name("clients".into()).spawn(serve).map_err(Failure::io("start a thread"))?;
+        Ok(Self { handle, clock })
+    }
+
+    /// Opens the plan's streams at `address`. Latencies are kept of the events whose number is in `measured`.
+    pub(crate) fn open(&self, plan: Plan, address: SocketAddr, ids: bool, measured: Range<u32>) -> Load {
+        let progress = Arc::new(Progress::default());
+        let opening = Arc::new(Semaphore::new(OPENING));
+        let (sender, results) = mpsc::channel();
+        let streams = (0..plan.streams).map(|stream| {
+            let client = Client {
+                expected: Expected { shape: plan.shape, stream, events: plan.events, ids },
+                address,
+                measured: measured.clone(),
+                clock: self.clock,
+                progress: Arc::clone(&progress),
+                opening: Arc::clone(&opening),
+            };
+            let sender = sender.clone();
+            // Nobody listens any more if another stream has failed.
+            let task = async move { drop(sender.send(client.run().await)) };
+            self.handle.spawn(task).abort_handle()
+        });
+        Load { tasks: streams.collect(), results, progress, done: Vec::new() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    heads: AtomicU64,
+    events: AtomicU64,
+}
+
+/// What one stream brought.
+#[derive(Debug)]
+struct Done {
+    tally: Tally,
+    latencies: Vec<Nanos>,
+}
+
+/// Streams that are being read. Dropped, it closes them.
+#[derive(Debug)]
+pub(crate) struct Load {
+    tasks: Vec<AbortHandle>,
+    results: mpsc::Receiver<Result<Done, StreamFault>>,
+    progress: Arc<Progress>,
+    done: Vec<Done>,
+}
+
+/// What all streams brought together.
+#[derive(Debug)]
+pub(crate) struct Harvest {
+    /// What came.
+    pub(crate) tally: Tally,
+    /// Of the measured events, ascending.
+    pub(crate) latencies: Vec<Nanos>,
+}
+
+/// Why waiting ended without what was waited for.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    /// A stream failed.
+    Fault(StreamFault),
+    /// It took too long.
+    Late,
+}
+
+impl Load {
+    /// Response heads so far.
+    pub(crate) fn heads(&self) -> u64 {
+        self.progress.heads.load(Ordering::Relaxed)
+    }
+
+    /// Events so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.progress.events.load(Ordering::Relaxed)
+    }
+
+    /// Blocks until `reached`.
+    ///
+    /// # Errors
+    ///
+    /// The first stream that fails, or the time is over.
+    pub(crate) fn wait(&mut self, limit: Duration, reached: impl Fn(&Self) -> bool) -> Result<(), Waited> {
+        let deadline = Instant::now() + limit;
+        loop {
+            while let Ok(result) = self.results.try_recv() {
+                self.done.push(result.map_err(Waited::Fault)?);
+            }
+            if reached(self) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Waited::Late);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Streams that were opened.
+    pub(crate) fn streams(&self) -> u32 {
+        u32::try_from(self.tasks.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Streams that were read to their end.
+    pub(crate) fn ended(&self) -> usize {
+        self.done.len()
+    }
+
+    /// What the ended streams brought.
+    pub(crate) fn harvest(mut self) -> Harvest {
+        let done = std::mem::take(&mut self.done);
+        let tally = done.iter().fold(Tally::default(), |sum, done| sum.plus(done.tally));
+        let mut latencies: Vec<Nanos> = done.into_iter().flat_map(|done| done.latencies).collect();
+        latencies.sort_unstable();
+        Harvest { tally, latencies }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+struct Client {
+    expected: Expected,
+    address: SocketAddr,
+    measured: Range<u32>,
+    clock: Clock,
+    progress: Arc<Progress>,
+    opening: Arc<Semaphore>,
+}
+
+impl Client {
+    async fn run(self) -> Result<Done, StreamFault> {
+        let mut socket = {
+            let _permit = self.opening.acquire().await;
+            TcpStream::connect(self.address).await?
+        };
+        socket.set_nodelay(true)?;
+        let request = self.expected.shape.request(&self.address.to_string(), self.expected.stream);
+        socket.write_all(&request).await?;
+        let mut buffer = vec![0; READ];
+        let (head, mut filled) = read_head(&mut socket, &mut buffer).await?;
+        self.progress.heads.fetch_add(1, Ordering::Relaxed);
+        let mut body = Body { chunked: Chunked::new(), checker: Checker::new(self.expected), latencies: Vec::new() };
+        let mut from = head;
+        loop {
+            self.take(buffer.get(from..filled).unwrap_or_default(), &mut body)?;
+            if body.chunked.done() {
+                return Ok(Done { tally: body.checker.finish()?, latencies: body.latencies });
+            }
+            (from, filled) = (0, socket.read(&mut buffer).await?);
+            if filled == 0 {
+                return Err(StreamFault::Closed);
+            }
+        }
+    }
+
+    fn take(&self, mut bytes: &[u8], body: &mut Body) -> Result<(), StreamFault> {
+        let now = self.clock.now();
+        let mut events = 0;
+        while let Some(data) = body.chunked.next(&mut bytes)? {
+            body.checker.feed(data, |stamp| {
+                events += 1;
+                if self.measured.contains(&stamp.number) {
+                    body.latencies.push(now.saturating_sub(stamp.due));
+                }
+            })?;
+        }
+        self.progress.events.fetch_add(events, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+struct Body {
+    chunked: Chunked,
+    checker: Checker,
+    latencies: Vec<Nanos>,
+}
+
+/// Reads the head; returns where the body starts in `buffer` and how far it is filled.
+async fn read_head(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(usize, usize), StreamFault> {
+    let mut filled = 0;
+    loop {
+        let read = socket.read(buffer.get_mut(filled..).unwrap_or_default()).await?;
+        if read == 0 {
+            return Err(StreamFault::Closed);
+        }
+        filled += read;
+        let seen = buffer.get(..filled).unwrap_or_default();
+        if let Some(end) = memmem::find(seen, b"\r\n\r\n") {
+            check_head(seen.get(..end).unwrap_or_default())?;
+            return Ok((end + 4, filled));
+        }
+    }
+}
+
+fn check_head(head: &[u8]) -> Result<(), StreamFault> {
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    if text.starts_with("http/1.1 200 ") && text.contains("\r\ntransfer-encoding: chunked") {
+        Ok(())
+    } else {
+        Err(StreamFault::Head(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_chunked_200_starts_a_stream() {
+        assert!(check_head(b"HTTP/1.1 200 OK\r\nServer: x\r\nTransfer-Encoding: chunked").is_ok());
+        assert!(check_head(b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked").is_err());
+        assert!(check_head(b"HTTP/1.1 200 OK\r\ncontent-length: 2").is_err());
+    }
+}
