@@ -21,9 +21,9 @@ use super::inflate::Inflate;
 use super::reading::{Batch, Reading};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::dialect::{Ask, Dialect};
+use crate::dialect::{Ask, Reader};
 use crate::store::{LiveSession, Log};
-use crate::upstream::headers::{LAST_EVENT_ID, for_stream, strip_hop_by_hop};
+use crate::upstream::headers::strip_hop_by_hop;
 use crate::upstream::{Dialler, NoResponse, Outgoing};
 
 type Future_<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -132,30 +132,6 @@ impl Kept {
     pub(super) fn ask(&self) -> Ask<'_> {
         let Outgoing { method, uri, headers } = &self.outgoing;
         Ask { method, uri, headers, body: &self.body }
-    }
-}
-
-/// The request of a try; `None` where the dialect has no such form.
-pub(super) fn request(
-    dialect: &dyn Dialect,
-    kept: &Kept,
-    dial: Dial,
-    last_id: Option<&[u8]>,
-) -> Option<(Outgoing, Bytes)> {
-    let mut outgoing = kept.outgoing.clone();
-    for_stream(&mut outgoing.headers);
-    match dial {
-        Dial::Stream { .. } => Some((outgoing, kept.body.clone())),
-        Dial::Resume => {
-            outgoing.headers.insert(LAST_EVENT_ID, HeaderValue::from_bytes(last_id?).ok()?);
-            Some((outgoing, kept.body.clone()))
-        }
-        Dial::Fallback => {
-            let (uri, body) = dialect.without_stream(&kept.ask())?;
-            outgoing.uri = uri;
-            outgoing.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-            Some((outgoing, body))
-        }
     }
 }
 

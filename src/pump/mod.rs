@@ -7,6 +7,7 @@
 mod attempt;
 mod inflate;
 mod reading;
+mod request;
 
 pub use attempt::is_event_stream;
 
@@ -23,12 +24,13 @@ use streamkeeper_sse::{OwnedEvent, write_body};
 use tokio::time::Sleep;
 
 use crate::app::App;
-use crate::dialect::{Delivered, Moment};
+use crate::dialect::{Delivered, Moment, Reader};
 use crate::store::{Control, LiveSession, Log, Numbering, Phase, Refusal, Source, WholeAnswer};
 use crate::telemetry::metrics::{self, StreamMeter};
 use crate::upstream::{Dialler, Outgoing};
 use attempt::{Attempt, Progress};
 use reading::numbering;
+use request::Next;
 
 /// The client's request, kept for as long as it may have to be sent (again).
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub struct Pump {
     machine: Session,
     meter: StreamMeter,
     attempt: Attempt,
+    /// Reads the next stream, where the dialect's ordinary reader would not do.
+    reader: Option<Box<dyn Reader>>,
     control: Follower<Control>,
     readers: usize,
     last_arrival: Option<Duration>,
@@ -84,6 +88,7 @@ impl Pump {
             machine,
             meter: StreamMeter::begin(&session.route.name),
             attempt: Attempt::None,
+            reader: None,
             control: session.control.follow(),
             readers: 1,
             last_arrival: None,
@@ -136,16 +141,12 @@ impl Pump {
     }
 
     fn dial(&mut self, dial: Dial) {
-        let last_id = (dial == Dial::Resume).then_some(self.last_kept.as_deref()).flatten();
-        match attempt::request(&*self.session.dialect, &self.request, dial, last_id) {
-            Some((outgoing, body)) => {
+        match request::next(&self.session, &self.request, dial, self.last_kept.as_deref()) {
+            Some(Next { outgoing, body, reader }) => {
+                self.reader = reader;
                 self.attempt = Attempt::dial(Arc::clone(&self.dialler), outgoing, body, dial);
             }
-            // This wire has no such request: the rung is not there.
-            None => {
-                let fault = Fault::new(Code::Internal).cause("no such request in this dialect");
-                self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent: false });
-            }
+            None => self.machine.handle(self.app.clock.now(), Input::Impossible),
         }
     }
 
@@ -174,9 +175,6 @@ impl Pump {
             Progress::Response(Err(none), _) => self.failed(none.fault, none.sent),
             Progress::Batch(batch) => {
                 self.arrived(now, batch.events);
-                if batch.numbered {
-                    self.machine.handle(now, Input::Numbered);
-                }
                 if batch.events > 0 {
                     self.machine.handle(now, Input::Events { content: batch.content });
                 }
@@ -215,7 +213,7 @@ impl Pump {
     fn open(&mut self, response: Response<Incoming>, dial: Dial) -> Attempt {
         if dial != Dial::Fallback && attempt::is_event_stream(&response) {
             let headers = Arc::new(attempt::headers_for_clients(response.headers()));
-            let source = if dial == Dial::Resume { Source::Continued } else { Source::Live };
+            let source = if matches!(dial, Dial::Resume | Dial::Continuation) { Source::Continued } else { Source::Live };
             self.session.log.update(|log| {
                 log.headers = headers;
                 log.source = source;
