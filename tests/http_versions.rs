@@ -112,7 +112,8 @@ async fn a_stream_that_an_http2_client_takes_nothing_of_ends_its_connection() {
     assert_eq!(proxy.state(&session).await["attached"], 0);
     must("the end of the connection", connection).await.unwrap().ok();
     drop(reply);
-    let again = h2(&proxy).await.send_request(empty(get("/chat").header("last-event-id", format!("{session}.0.1")))).await;
+    let again =
+        h2(&proxy).await.send_request(empty(get("/chat").header("last-event-id", format!("{session}.0.1")))).await;
     assert_eq!(all(again.unwrap().into_body()).await.len(), EVENTS - 1);
 }
 

@@ -11,7 +11,8 @@ use super::file::SECOND;
 use super::keys::one_of_words;
 use super::reader::Reader;
 use super::settings::{
-    Detach, DialectChoice, Fallback, Generic, Ids, Protocol, Retry, Route, Rung, SessionKey, Timeouts, Upstream,
+    Detach, DialectChoice, Fallback, Generic, Ids, Prefill, Protocol, Retry, Route, Rung, SessionKey, Timeouts,
+    Upstream,
 };
 use super::values;
 
@@ -45,9 +46,15 @@ pub(super) fn read(r: &mut Reader<'_>, upstreams: &[Arc<Upstream>], prefix: &str
 fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Route {
     const DIALECTS: [(&str, DialectChoice); 3] =
         [("auto", DialectChoice::Auto), ("openai", DialectChoice::OpenAi), ("generic", DialectChoice::Generic)];
+    const PREFILLS: [(&str, Prefill); 3] = [
+        ("prefix", Prefill::Prefix),
+        ("continue_final_message", Prefill::ContinueFinalMessage),
+        ("trailing", Prefill::Trailing),
+    ];
     const IDS: [(&str, Ids); 4] = [("auto", Ids::Auto), ("issue", Ids::Issue), ("keep", Ids::Keep), ("off", Ids::Off)];
 
     let fallback = r.table("fallback", fallback);
+    let prefill = r.optional("prefill", |word| one_of_words(word, &PREFILLS));
     let upstream = r.required("upstream", |name| upstream_of(name, upstreams)).unwrap_or_else(nowhere);
     Route {
         name: matches.label(),
@@ -63,7 +70,8 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
         timeouts: r.table("timeouts", timeouts),
         retry: r.table("retry", retry),
         fallback,
-        after_partial: after_partial(r, fallback),
+        after_partial: after_partial(r, fallback, prefill),
+        prefill,
         detach: r.table("detach", detach),
         commit_after: r.duration_or_zero("commit_after", 15 * SECOND),
         strict_resume: r.flag("strict_resume", false),
@@ -176,18 +184,23 @@ fn fallback(r: &mut Reader<'_>) -> Option<Fallback> {
     wanted.then_some(fallback)
 }
 
-fn after_partial(r: &mut Reader<'_>, fallback: Option<Fallback>) -> Vec<Rung> {
+fn after_partial(r: &mut Reader<'_>, fallback: Option<Fallback>, prefill: Option<Prefill>) -> Vec<Rung> {
+    const RUNGS: [(&str, Rung); 3] =
+        [("native_resume", Rung::NativeResume), ("continuation", Rung::Continuation), ("fallback", Rung::Fallback)];
     let (written, possible) = (r.has("after_partial"), fallback.is_some());
-    let rung = |word: &str| match word {
-        "continuation" => Err("\"continuation\" is not available yet in this version; remove it".to_owned()),
-        word => one_of_words(word, &[("native_resume", Rung::NativeResume), ("fallback", Rung::Fallback)]),
-    };
+    let rung = |word: &str| one_of_words(word, &RUNGS);
     let mut ladder = r.list("after_partial", vec![Rung::NativeResume, Rung::Fallback], rung);
     if (1..ladder.len()).any(|end| ladder.iter().take(end).any(|rung| ladder.get(end) == Some(rung))) {
         r.problem("after_partial", "has a rung twice; each is tried once");
     }
     if written && !possible && ladder.contains(&Rung::Fallback) {
         r.problem("after_partial", "has \"fallback\" while `fallback.mode` is \"off\"; remove one of them");
+    }
+    if ladder.contains(&Rung::Continuation) && prefill.is_none() && r.sound("prefill") {
+        r.problem(
+            "after_partial",
+            "has \"continuation\", but `prefill` does not say how the upstream is asked to go on",
+        );
     }
     ladder.retain(|rung| possible || *rung != Rung::Fallback);
     ladder

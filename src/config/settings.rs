@@ -128,6 +128,8 @@ pub struct Route {
     pub fallback: Option<Fallback>,
     /// What to try after content was delivered, in this order.
     pub after_partial: Vec<Rung>,
+    /// How a model is asked to go on; needed by the rung `continuation`.
+    pub prefill: Option<Prefill>,
     /// What happens to the upstream when no client is attached.
     pub detach: Detach,
     /// The response head is sent at the latest after this time, so that heartbeats can start.
@@ -174,6 +176,17 @@ pub struct Generic {
     pub done_data: Vec<String>,
     /// Event names that report an error; default `error`.
     pub error_events: Vec<String>,
+}
+
+/// How a server is told to go on with a message it did not finish. Servers that speak one wire differ, so a route says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefill {
+    /// A last assistant message with `"prefix": true` (Mistral, DeepSeek).
+    Prefix,
+    /// `continue_final_message: true`, `add_generation_prompt: false` and a last assistant message (vLLM).
+    ContinueFinalMessage,
+    /// A last assistant message, no more (llama.cpp, Anthropic where the model takes it).
+    Trailing,
 }
 
 /// Who numbers the events.

@@ -11,7 +11,7 @@ use streamkeeper_session::{ErrorEvent, Fault, Gap, Kind, Report, Severity};
 use streamkeeper_sse::{Event, OwnedEvent};
 
 use super::json::{self, LABEL_CAP, MESSAGE_CAP, RawObject, TRACE_CAP, WAIT_CAP};
-use super::{Ask, Asks, CleanEnd, Delivered, Dialect, KeepAlive, Meaning, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, CleanEnd, Delivered, Dialect, KeepAlive, Meaning, Moment, NoAnswer, Reader, Tolerance};
 use crate::config::Generic;
 
 /// The name of the event that reports an error where nothing else is configured, and of ours.
@@ -68,8 +68,8 @@ impl Dialect for GenericDialect {
         Box::new(GenericReader { config: self.config.clone() })
     }
 
-    fn error_event(&self, error: &ErrorEvent) -> OwnedEvent {
-        OwnedEvent::new(ERROR, error_object(error))
+    fn error_events(&self, error: &ErrorEvent, _moment: &Moment<'_>) -> Vec<OwnedEvent> {
+        vec![OwnedEvent::new(ERROR, error_object(error))]
     }
 
     fn error_body(&self, error: &ErrorEvent) -> Bytes {
@@ -96,6 +96,10 @@ impl Dialect for GenericDialect {
         let mut events = vec![OwnedEvent::new("", line)];
         events.extend(self.terminator());
         Ok(events)
+    }
+
+    fn tells_rest(&self) -> bool {
+        false
     }
 
     /// What an app's events have to do with its answer, nobody knows here.

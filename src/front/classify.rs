@@ -52,6 +52,18 @@ pub(super) struct UpstreamCall {
     pub(super) work: Work,
 }
 
+impl UpstreamCall {
+    /// The call as a dialect sees it.
+    pub(super) fn ask(&self) -> Ask<'_> {
+        let Parts { method, uri, headers, .. } = &self.head;
+        let body = match &self.work {
+            Work::Stream(body) | Work::PassRead(body) => body,
+            Work::Pass(_) => &[][..],
+        };
+        Ask { method, uri, headers, body }
+    }
+}
+
 /// What it wants, and its body.
 pub(super) enum Work {
     /// A stream; the body is kept for further tries.

@@ -16,7 +16,7 @@ use streamkeeper_session::{Code, End, ErrorEvent, EventIdPrefix, Fault, Follower
 use streamkeeper_sse::{KEEP_ALIVE, write_id, write_retry};
 use tokio::time::{Instant, Sleep};
 
-use crate::dialect::{KeepAlive, Tolerance};
+use crate::dialect::{KeepAlive, Moment, Tolerance};
 use crate::store::{Attached, Log, Numbering};
 use crate::telemetry::metrics;
 use crate::upstream::BoxError;
@@ -175,7 +175,10 @@ impl Writer {
                 let fault = Fault::new(Code::SessionGap);
                 let error =
                     ErrorEvent::new(&fault, &self.session.request_id, self.manner.wait, self.manner.development);
-                self.session.dialect.error_event(&error).write_block(out);
+                let moment = Moment { note: self.session.note.as_deref(), last: None };
+                for event in self.session.dialect.error_events(&error, &moment) {
+                    event.write_block(out);
+                }
                 self.end(self.tolerance.abort_after_error);
             }
         }

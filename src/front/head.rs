@@ -9,6 +9,7 @@ use super::classify::UpstreamCall;
 use super::events::{EventBody, Manner};
 use super::{Answer, AnswerBody};
 use crate::app::App;
+use crate::dialect::Moment;
 use crate::principal::Principal;
 use crate::store::Attached;
 use crate::upstream::headers::REQUEST_ID;
@@ -51,7 +52,10 @@ pub(super) fn told_in_a_stream(app: &App, call: &UpstreamCall, fault: &Fault) ->
     if let Some(ms) = manner.ill_hint {
         write_retry(ms, &mut body);
     }
-    call.dialect.error_event(&error).write_block(&mut body);
+    let note = call.dialect.note(&call.ask());
+    for event in call.dialect.error_events(&error, &Moment { note: note.as_deref(), last: None }) {
+        event.write_block(&mut body);
+    }
     respond(HeaderMap::new(), call.principal, AnswerBody::whole(body))
 }
 

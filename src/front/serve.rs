@@ -58,6 +58,7 @@ fn session(app: &App, call: UpstreamCall) -> Arc<LiveSession> {
     Arc::new(LiveSession {
         id: SessionId::from_random(app.entropy.u128()),
         epoch: 0,
+        note: call.dialect.note(&call.ask()),
         principal: call.principal,
         request_id: call.request_id,
         route: call.route,

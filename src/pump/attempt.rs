@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
@@ -22,9 +22,9 @@ use super::overlap::Overlap;
 use super::reading::{Batch, Reading};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::dialect::{Ask, Dialect};
+use crate::dialect::{Ask, Reader};
 use crate::store::{LiveSession, Log};
-use crate::upstream::headers::{LAST_EVENT_ID, for_stream, strip_hop_by_hop};
+use crate::upstream::headers::strip_hop_by_hop;
 use crate::upstream::{Dialler, NoResponse, Outgoing};
 
 type Future_<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -71,7 +71,7 @@ impl Attempt {
         response: Response<Incoming>,
         dial: Dial,
         session: &LiveSession,
-        request: &Kept,
+        reader: impl FnOnce() -> Box<dyn Reader>,
         limits: &Limits,
     ) -> Self {
         let (head, body) = response.into_parts();
@@ -79,7 +79,7 @@ impl Attempt {
             match Inflate::for_headers(&head.headers) {
                 Ok(inflate) => {
                     let caps = streamkeeper_sse::Limits { line: limits.line, event: limits.event };
-                    let reader = session.dialect.reader(&request.ask());
+                    let reader = reader();
                     let tolerance = session.dialect.tolerance();
                     let overlap = if dial == Dial::Resume { Overlap::Open } else { Overlap::Past };
                     return Self::Reading(Box::new(Reading::new(
@@ -135,30 +135,6 @@ impl Kept {
     pub(super) fn ask(&self) -> Ask<'_> {
         let Outgoing { method, uri, headers } = &self.outgoing;
         Ask { method, uri, headers, body: &self.body }
-    }
-}
-
-/// The request of a try; `None` where the dialect has no such form.
-pub(super) fn request(
-    dialect: &dyn Dialect,
-    kept: &Kept,
-    dial: Dial,
-    last_id: Option<&[u8]>,
-) -> Option<(Outgoing, Bytes)> {
-    let mut outgoing = kept.outgoing.clone();
-    for_stream(&mut outgoing.headers);
-    match dial {
-        Dial::Stream { .. } => Some((outgoing, kept.body.clone())),
-        Dial::Resume => {
-            outgoing.headers.insert(LAST_EVENT_ID, HeaderValue::from_bytes(last_id?).ok()?);
-            Some((outgoing, kept.body.clone()))
-        }
-        Dial::Fallback => {
-            let (uri, body) = dialect.without_stream(&kept.ask())?;
-            outgoing.uri = uri;
-            outgoing.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-            Some((outgoing, body))
-        }
     }
 }
 
@@ -244,20 +220,31 @@ async fn gather(head: Parts, body: Incoming, cap: usize) -> (Parts, Result<Bytes
 
 /// The events of a ring, taken apart again.
 pub(super) fn events_in(ring: &Ring<End>) -> impl Iterator<Item = OwnedEvent> {
-    let mut events = Vec::new();
+    ring.iter_from(ring.first_seq()).into_iter().flatten().filter_map(|record| match record {
+        Record::Event(entry) => taken_apart(entry.body),
+        Record::Sealed(_) => None,
+    })
+}
+
+/// The newest event of a ring.
+pub(super) fn last_event(ring: &Ring<End>) -> Option<OwnedEvent> {
+    match ring.get(ring.next_seq().checked_sub(1)?) {
+        Ok(Some(Record::Event(entry))) => taken_apart(entry.body),
+        _ => None,
+    }
+}
+
+fn taken_apart(body: &[u8]) -> Option<OwnedEvent> {
     let mut decoder = Decoder::new(streamkeeper_sse::Limits { line: usize::MAX, event: usize::MAX });
-    for record in ring.iter_from(ring.first_seq()).into_iter().flatten() {
-        let Record::Event(entry) = record else { break };
-        for part in [entry.body, b"\n"] {
-            let mut items = decoder.feed(part);
-            while let Some(item) = items.next() {
-                if let Ok(Item::Event(event)) = item {
-                    events.push(OwnedEvent::from(event));
-                }
+    for part in [body, b"\n"] {
+        let mut items = decoder.feed(part);
+        while let Some(item) = items.next() {
+            if let Ok(Item::Event(event)) = item {
+                return Some(OwnedEvent::from(event));
             }
         }
     }
-    events.into_iter()
+    None
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 //! before it.
 
 mod attempt;
+mod ending;
 mod inflate;
 mod overlap;
 mod reading;
+mod request;
 mod tally;
 
 pub use attempt::is_event_stream;
@@ -18,19 +20,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
-use streamkeeper_session::{Action, Code, Dial, End, ErrorEvent, Fault, Follower, Input, Kind, Session};
-use streamkeeper_sse::write_body;
+use streamkeeper_session::{Action, Code, Dial, Fault, Follower, Input, Kind, Session};
+use streamkeeper_sse::{OwnedEvent, write_body};
 use tokio::time::Sleep;
 
 use crate::app::App;
-use crate::dialect::Delivered;
-use crate::store::{Control, LiveSession, Log, Numbering, Phase, Refusal, Source, WholeAnswer};
-use crate::telemetry::metrics::{self, StreamMeter};
+use crate::dialect::{Delivered, Reader};
+use crate::store::{Control, LiveSession, Numbering, Phase, Source, WholeAnswer};
+use crate::telemetry::metrics::StreamMeter;
 use crate::upstream::{Dialler, Outgoing};
 use attempt::{Attempt, Progress};
 use reading::numbering;
+use request::Next;
 use tally::Tally;
 
 /// The client's request, kept for as long as it may have to be sent (again).
@@ -59,6 +62,8 @@ pub struct Pump {
     machine: Session,
     meter: StreamMeter,
     attempt: Attempt,
+    /// Reads the next stream, where the dialect's ordinary reader would not do.
+    reader: Option<Box<dyn Reader>>,
     control: Follower<Control>,
     readers: usize,
     last_arrival: Option<Duration>,
@@ -88,6 +93,7 @@ impl Pump {
             machine,
             meter: StreamMeter::begin(&session.route.name),
             attempt: Attempt::None,
+            reader: None,
             control: session.control.follow(),
             readers: 1,
             last_arrival: None,
@@ -141,19 +147,15 @@ impl Pump {
     }
 
     fn dial(&mut self, dial: Dial) {
-        let kind = if self.machine.has_delivered() { "after_partial" } else { "before_content" };
-        self.tally.out((dial == Dial::Fallback).then_some(kind));
-        let last_id = (dial == Dial::Resume).then_some(self.last_kept.as_deref()).flatten();
-        match attempt::request(&*self.session.dialect, &self.request, dial, last_id) {
-            Some((outgoing, body)) => {
+        let partial = self.machine.has_delivered();
+        let kind = if partial { "after_partial" } else { "before_content" };
+        match request::next(&self.session, &self.request, dial, self.last_kept.as_deref(), partial) {
+            Some(Next { outgoing, body, reader }) => {
+                self.tally.out((dial == Dial::Fallback).then_some(kind));
+                self.reader = reader;
                 self.attempt = Attempt::dial(Arc::clone(&self.dialler), outgoing, body, dial);
             }
-            // This wire has no such request: the rung is not there.
-            None => {
-                self.tally.withdrawn();
-                let fault = Fault::new(Code::Internal).cause("no such request in this dialect");
-                self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent: false });
-            }
+            None => self.machine.handle(self.app.clock.now(), Input::Impossible),
         }
     }
 
@@ -181,9 +183,6 @@ impl Pump {
             Progress::Response(Err(none), _) => self.failed(none.fault, none.sent),
             Progress::Batch(batch) => {
                 self.arrived(now, batch.events);
-                if batch.numbered {
-                    self.machine.handle(now, Input::Numbered);
-                }
                 if batch.events > 0 {
                     self.machine.handle(now, Input::Events { content: batch.content });
                 }
@@ -233,13 +232,16 @@ impl Pump {
     fn open(&mut self, response: Response<Incoming>, dial: Dial) -> Attempt {
         if dial != Dial::Fallback && attempt::is_event_stream(&response) {
             let headers = Arc::new(attempt::headers_for_clients(response.headers()));
-            let source = if dial == Dial::Resume { Source::Continued } else { Source::Live };
+            let source =
+                if matches!(dial, Dial::Resume | Dial::Continuation) { Source::Continued } else { Source::Live };
             self.session.log.update(|log| {
                 log.headers = headers;
                 log.source = source;
             });
         }
-        Attempt::open(response, dial, &self.session, &self.request, &self.app.settings.limits)
+        let spliced = self.reader.take();
+        let reader = || spliced.unwrap_or_else(|| self.session.dialect.reader(&self.request.ask()));
+        Attempt::open(response, dial, &self.session, reader, &self.app.settings.limits)
     }
 
     /// A whole body that is not an event stream.
@@ -248,6 +250,11 @@ impl Pump {
             Ok(body) => body,
             Err(fault) => return self.failed(fault, true),
         };
+        if dial == Dial::Resume && head.status == StatusCode::NO_CONTENT {
+            // Asked for what comes after its last event, the upstream says that there is nothing more.
+            self.tally.over(None);
+            return self.machine.handle(self.app.clock.now(), Input::Done);
+        }
         if let Some(fault) = attempt::refusal_of(&head) {
             if head.status.as_u16() < 500 {
                 self.refusal = Some((head.status, attempt::headers_for_clients(&head.headers), body));
@@ -262,7 +269,7 @@ impl Pump {
         }
     }
 
-    fn events_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<streamkeeper_sse::OwnedEvent>, Fault> {
+    fn events_of(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<OwnedEvent>, Fault> {
         use crate::dialect::NoAnswer;
         if !attempt::is_json(headers) {
             return Err(Code::BadContentType.into());
@@ -274,15 +281,9 @@ impl Pump {
     }
 
     /// What of a whole answer the clients do not have yet, if they have its beginning.
-    fn rest_of(&self, body: &[u8]) -> Result<Vec<streamkeeper_sse::OwnedEvent>, Fault> {
-        let rest = self.session.log.peek(|log| {
-            if log.ring.first_seq() > 1 {
-                return None; // the beginning is gone: nothing to compare with
-            }
-            let delivered: Vec<_> = attempt::events_in(&log.ring).collect();
-            let mut views = delivered
-                .iter()
-                .map(|event| Delivered { name: event.name.as_str().into(), data: event.data.as_str().into() });
+    fn rest_of(&self, body: &[u8]) -> Result<Vec<OwnedEvent>, Fault> {
+        let rest = request::whole(&self.session).and_then(|delivered| {
+            let mut views = delivered.iter().map(Delivered::from);
             self.session.dialect.rest_of(&self.request.ask(), &mut views, body)
         });
         rest.ok_or_else(|| {
@@ -291,7 +292,7 @@ impl Pump {
     }
 
     /// A whole answer takes the stream's place.
-    fn stand_in(&mut self, events: &[streamkeeper_sse::OwnedEvent], dial: Dial) {
+    fn stand_in(&mut self, events: &[OwnedEvent], dial: Dial) {
         let (ids, tolerance) = (self.session.route.ids, self.session.dialect.tolerance());
         let mut record = Vec::new();
         self.session.log.update(|log| {
@@ -311,92 +312,6 @@ impl Pump {
         self.arrived(now, events.len() as u64);
         self.machine.handle(now, Input::Events { content: true });
         self.machine.handle(now, Input::Done);
-    }
-
-    async fn refuse(&mut self, fault: Fault) {
-        let answer = self.refusal.take().filter(|_| matches!(fault.code, Code::UpstreamRejected | Code::RateLimited));
-        // Nothing went wrong with a stream where the upstream answered a plain 204 or a redirect.
-        if answer.as_ref().is_none_or(|(status, ..)| status.as_u16() >= 400) {
-            metrics::error(&fault, &self.session.route.name);
-        }
-        let now = self.app.clock.now();
-        self.session.log.update(|log| {
-            log.ended = Some(now);
-            log.phase = Phase::Refused(Arc::new(Refusal { fault: fault.clone(), answer }));
-        });
-        self.end("refused", Some(&fault));
-        // Whoever asks again, even with the same Idempotency-Key, gets another try.
-        self.app.store.remove(self.session.id).await;
-    }
-
-    fn finish(&mut self, end: End) {
-        let now = self.app.clock.now();
-        let terminal = end.fault().map(|fault| {
-            metrics::error(fault, &self.session.route.name);
-            let wait = self.app.settings.retry_hint.ill;
-            let told = ErrorEvent::new(fault, &self.session.request_id, wait, self.app.settings.telemetry.development);
-            let event = self.session.dialect.error_event(&told);
-            let mut record = Vec::new();
-            write_body(event.name.as_bytes(), event.data.as_bytes(), &mut record);
-            record
-        });
-        let (ids, tolerance) = (self.session.route.ids, self.session.dialect.tolerance());
-        let fault = end.fault().cloned();
-        self.session.log.update(|log| {
-            if let Some(record) = &terminal {
-                if log.numbering == Numbering::Open {
-                    log.numbering = numbering(ids, tolerance, false);
-                }
-                let _ = log.ring.push(record, None);
-            }
-            log.phase = Phase::Open;
-            log.ring.seal(end);
-            log.ring.compact();
-            log.ended = Some(now);
-        });
-        self.app.store.charge(&self.session);
-        match &fault {
-            None => self.end("completed", None),
-            Some(fault) => self.end("failed", Some(fault)),
-        }
-    }
-
-    /// The one log line of a stream, and its last metrics.
-    fn end(&mut self, outcome: &'static str, fault: Option<&Fault>) {
-        self.sealed = true;
-        self.tally.over(fault.map(|fault| fault.code.as_str()));
-        if fault.is_none() {
-            self.dialler.note(true);
-        }
-        self.app.store.ended(&self.session);
-        let age = self.app.clock.now().saturating_sub(self.session.started);
-        self.meter.end(outcome, age);
-        let (events, source) = self.session.log.peek(|log| (log.ring.next_seq().saturating_sub(1), log.source));
-        tracing::info!(
-            target: "streamkeeper::stream",
-            session = %self.session.id,
-            request_id = %self.session.request_id,
-            route = %self.session.route.name,
-            dialect = self.session.dialect.name(),
-            outcome,
-            code = fault.map(|fault| fault.code.as_str()),
-            cause = fault.and_then(|fault| fault.cause.as_deref()),
-            source = source.as_str(),
-            events,
-            tries = self.machine.dials(),
-            readers = self.readers,
-            ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-            "stream"
-        );
-    }
-}
-
-impl Drop for Pump {
-    /// A pump that did not come to its end (a panic, the runtime going away) still leaves its readers a terminal event.
-    fn drop(&mut self) {
-        if !self.sealed {
-            self.finish(End::Failed(Box::new(Code::Internal.into())));
-        }
     }
 }
 
@@ -419,20 +334,4 @@ async fn wait_until(mut timer: Pin<&mut Sleep>, due: tokio::time::Instant) {
         timer.as_mut().reset(due);
     }
     timer.as_mut().await;
-}
-
-impl Log {
-    /// An empty log of a session that begins now.
-    pub fn new(limits: crate::config::Session) -> Self {
-        let limits = streamkeeper_session::RingLimits { max_events: limits.max_events, max_bytes: limits.max_bytes };
-        Self {
-            ring: streamkeeper_session::Ring::new(limits),
-            phase: Phase::Pending,
-            numbering: Numbering::Open,
-            source: Source::Live,
-            headers: Arc::default(),
-            last_event: None,
-            ended: None,
-        }
-    }
 }

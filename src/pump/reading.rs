@@ -107,7 +107,7 @@ impl Reading {
                     None => {} // trailers
                 },
                 Poll::Ready(Some(Err(error))) => {
-                    ended = Some(Err(Fault::new(Code::UpstreamReset).cause(error.to_string())));
+                    ended = Some(Err(Fault::new(Code::UpstreamReset).cause(crate::upstream::chain(&error))));
                 }
                 Poll::Ready(None) => ended = Some(Ok(())),
             }

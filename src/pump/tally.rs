@@ -22,11 +22,6 @@ impl Tally {
         *self = Self { uncounted: true, fallback };
     }
 
-    /// The request that was about to go out does not.
-    pub(super) fn withdrawn(&mut self) {
-        *self = Self { uncounted: false, fallback: None };
-    }
-
     /// The request that is out, if there is one, is over: well, or with this code.
     pub(super) fn over(&mut self, code: Option<&'static str>) {
         if std::mem::take(&mut self.uncounted) {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use streamkeeper_session::{End, EventId, Fault, Ring, SessionId, Tail};
+use streamkeeper_session::{End, EventId, Fault, Ring, RingLimits, SessionId, Tail};
 
-use crate::config::Route;
+use crate::config::{self, Route};
 use crate::dialect::Dialect;
 use crate::principal::Principal;
 use crate::telemetry::metrics;
@@ -30,6 +30,8 @@ pub struct LiveSession {
     pub route: Arc<Route>,
     /// The wire its clients speak.
     pub dialect: Arc<dyn Dialect>,
+    /// What of the request its errors must repeat.
+    pub note: Option<Box<str>>,
     /// When it began, on the process's clock.
     pub started: Duration,
     /// What readers see.
@@ -61,6 +63,22 @@ pub struct Log {
     pub last_event: Option<Duration>,
     /// When it was sealed or refused.
     pub ended: Option<Duration>,
+}
+
+impl Log {
+    /// An empty log of a session that begins now.
+    pub fn new(limits: config::Session) -> Self {
+        let limits = RingLimits { max_events: limits.max_events, max_bytes: limits.max_bytes };
+        Self {
+            ring: Ring::new(limits),
+            phase: Phase::Pending,
+            numbering: Numbering::Open,
+            source: Source::Live,
+            headers: Arc::default(),
+            last_event: None,
+            ended: None,
+        }
+    }
 }
 
 /// Whether clients have their head yet.

@@ -69,22 +69,35 @@ impl MemoryStore {
             metrics::refused(limit);
             Err(Fault::new(Code::Overloaded).message(what))
         };
-        if self.running.load(Ordering::Relaxed) >= self.limits.sessions {
-            return full("sessions", "This proxy reads as many streams as it may (limits.sessions).");
-        }
         if self.bytes.load(Ordering::Relaxed) > self.limits.ring_bytes {
             return full("ring_bytes", "The memory for replay is used up (limits.ring_bytes).");
+        }
+        let room = |running| (running < self.limits.sessions).then_some(running + 1);
+        if self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return full("sessions", "This proxy reads as many streams as it may (limits.sessions).");
         }
         if session.principal != Principal::ANYBODY {
             let mut count = self.running_by_principal.entry(session.principal).or_insert(0);
             if *count >= self.limits.sessions_per_principal {
+                self.running.fetch_sub(1, Ordering::Relaxed);
                 let what = "This caller has as many streams as it may (limits.sessions_per_principal).";
                 return full("sessions_per_principal", what);
             }
             *count += 1;
         }
-        self.running.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What a known Idempotency-Key leads to. Whoever joins needs no place of their own.
+    fn known(&self, session: &LiveSession, name: &Name) -> Option<Opened> {
+        let Name::Once { key, fingerprint } = name else { return None };
+        let (id, filed) = *self.names.get(key)?;
+        self.joinable(id, session.principal).map(|other| joined(other, filed == *fingerprint))
+    }
+
+    /// A session that a repeated request may join: one that has not failed.
+    fn joinable(&self, id: SessionId, principal: Principal) -> Option<Arc<LiveSession>> {
+        self.get(id, principal).filter(|session| !has_failed(session))
     }
 
     /// Files the session's name, or says why it cannot have it.
@@ -101,9 +114,8 @@ impl MemoryStore {
                 }
                 Entry::Occupied(mut place) => {
                     let (id, known) = *place.get();
-                    match self.get(id, session.principal).filter(|other| !has_failed(other)) {
-                        Some(_) if known != fingerprint => Some(Opened::Mismatch),
-                        Some(other) => Some(Opened::Joined(other)),
+                    match self.joinable(id, session.principal) {
+                        Some(other) => Some(joined(other, known == fingerprint)),
                         None => {
                             place.insert((session.id, fingerprint));
                             None
@@ -170,6 +182,10 @@ impl MemoryStore {
     }
 }
 
+fn joined(session: Arc<LiveSession>, same_request: bool) -> Opened {
+    if same_request { Opened::Joined(session) } else { Opened::Mismatch }
+}
+
 fn has_failed(session: &LiveSession) -> bool {
     session.log.peek(|log| log.ended.is_some() && log.ring.end().is_none_or(|end| end.fault().is_some()))
 }
@@ -177,11 +193,14 @@ fn has_failed(session: &LiveSession) -> bool {
 impl SessionStore for MemoryStore {
     fn open<'a>(&'a self, session: Arc<LiveSession>, names: Vec<Name>) -> Answer<'a, Opened> {
         Box::pin(async move {
-            // In the map before its name is filed: whoever finds the name must find the session.
             let id = session.id;
+            if let Some(known) = names.iter().find_map(|name| self.known(&session, name)) {
+                return known;
+            }
             if let Err(fault) = self.admit(&session) {
                 return Opened::Refused(fault);
             }
+            // In the map before its name is filed: whoever finds the name must find the session.
             self.sessions.insert(id.as_u128(), Held { session: Arc::clone(&session), names: names.clone() });
             match names.into_iter().find_map(|name| self.file(&session, name)) {
                 None => Opened::New,

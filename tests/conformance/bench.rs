@@ -50,6 +50,7 @@ pub(crate) fn session(principal: Principal) -> Arc<LiveSession> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let limits = config::Session { max_events: 1000, max_bytes: 256 * KIB, retention: RETENTION };
     Arc::new(LiveSession {
+        note: None,
         id: SessionId::from_random(u128::from(NEXT.fetch_add(1, Ordering::Relaxed))),
         epoch: 0,
         principal,

@@ -8,7 +8,7 @@
 //!                             │ fault            │ fault           │ fault
 //!                             ▼                  ▼                 ▼
 //!                          nothing delivered: verdict ┄┄┐    delivered: the ladder
-//!                             │ GiveUp                  ┊      │ rung: Dial(Resume) or Dial(Fallback)
+//!                             │ GiveUp                  ┊      │ rung: Dial(Resume), (Continuation), (Fallback)
 //!                             ▼                         ┊      ▼ none left
 //!                    Dial(Fallback) once, then Refuse (no head sent yet) or Finish(Failed)
 //! ```
@@ -53,8 +53,10 @@ pub enum Dial {
         /// Prefer an endpoint other than the last.
         other_endpoint: bool,
     },
-    /// The same with the last id the upstream itself gave.
+    /// What makes the upstream itself go on after what it has sent.
     Resume,
+    /// What makes the model go on with the text it has written.
+    Continuation,
     /// The same without streaming.
     Fallback,
 }
@@ -69,8 +71,8 @@ pub enum Input {
         /// Some event is part of the answer.
         content: bool,
     },
-    /// The upstream numbers its own events, so it may be able to resume.
-    Numbered,
+    /// There is no such request: what was to be dialled last does not exist for this stream.
+    Impossible,
     /// The answer is whole.
     Done,
     /// The try is over without success.
@@ -137,10 +139,9 @@ pub struct Session {
     commit_due: Option<Duration>,
     detach_due: Option<Duration>,
     streams: u32,
-    resumes: u32,
+    mends: u32,
     fallback_spent: bool,
     rung: usize,
-    numbered: bool,
     delivered: bool,
     /// What broke the stream; told in the end if nothing mends it.
     broken_by: Option<Fault>,
@@ -177,10 +178,9 @@ impl Session {
             actions: VecDeque::new(),
             detach_due: None,
             streams: 0,
-            resumes: 0,
+            mends: 0,
             fallback_spent: false,
             rung: 0,
-            numbered: false,
             delivered: false,
             broken_by: None,
         }
@@ -188,7 +188,7 @@ impl Session {
 
     /// Requests sent so far, of every kind.
     pub fn dials(&self) -> u32 {
-        self.streams + self.resumes + u32::from(self.fallback_spent)
+        self.streams + self.mends + u32::from(self.fallback_spent)
     }
 
     /// Whether the client was promised its head.
@@ -233,7 +233,7 @@ impl Session {
             _ if matches!(self.state, State::Waiting { .. }) => {}
             Input::Head => self.head(now),
             Input::Events { content } => self.events(now, content),
-            Input::Numbered => self.numbered = true,
+            Input::Impossible => self.impossible(now),
             Input::Done => {
                 self.commit();
                 self.end(End::Completed);
@@ -281,8 +281,8 @@ impl Session {
                 self.streams += 1;
                 self.plan.timeouts.head
             }
-            Dial::Resume => {
-                self.resumes += 1;
+            Dial::Resume | Dial::Continuation => {
+                self.mends += 1;
                 self.plan.timeouts.head
             }
             Dial::Fallback => {
@@ -295,7 +295,9 @@ impl Session {
     }
 
     fn head(&mut self, now: Duration) {
-        if let State::Dialing { dial: dial @ (Dial::Stream { .. } | Dial::Resume), .. } = self.state {
+        if let State::Dialing { dial: dial @ (Dial::Stream { .. } | Dial::Resume | Dial::Continuation), .. } =
+            self.state
+        {
             self.state = State::Opening { dial, due: now + self.plan.timeouts.first_event };
         }
     }
@@ -362,23 +364,40 @@ impl Session {
         }
         while let Some(rung) = self.plan.after_partial.get(self.rung).copied() {
             self.rung += 1;
-            match rung {
-                Rung::NativeResume if self.numbered && self.resumes < self.plan.retry.attempts => {
-                    let backoff = Backoff { base: self.plan.retry.base, max: self.plan.retry.max };
-                    let wait = match self.resumes {
-                        0 => Duration::ZERO,
-                        tried => backoff.delay(tried - 1, self.seed.next()),
-                    };
-                    self.state = State::Waiting { until: now + wait, dial: Dial::Resume };
-                    return;
-                }
+            let dial = match rung {
+                Rung::NativeResume => Dial::Resume,
+                Rung::Continuation => Dial::Continuation,
                 Rung::Fallback if self.plan.fallback.is_some() && !self.fallback_spent => {
                     return self.dial(now, Dial::Fallback);
                 }
-                Rung::NativeResume | Rung::Fallback => {}
+                Rung::Fallback => continue,
+            };
+            if self.mends < self.plan.retry.attempts {
+                let backoff = Backoff { base: self.plan.retry.base, max: self.plan.retry.max };
+                let wait = match self.mends {
+                    0 => Duration::ZERO,
+                    tried => backoff.delay(tried - 1, self.seed.next()),
+                };
+                self.state = State::Waiting { until: now + wait, dial };
+                return;
             }
         }
         self.fail(fault);
+    }
+
+    /// A rung that is not there costs nothing of the budget; the next one is tried.
+    fn impossible(&mut self, now: Duration) {
+        let State::Dialing { dial, .. } = self.state else { return };
+        match dial {
+            Dial::Resume | Dial::Continuation => self.mends -= 1,
+            Dial::Fallback => {
+                self.fallback_spent = false;
+                self.plan.fallback = None;
+            }
+            Dial::Stream { .. } => {}
+        }
+        let fault = self.broken_by.clone().unwrap_or_else(|| Code::Internal.into());
+        if self.delivered { self.climb(now, fault) } else { self.fail(fault) }
     }
 
     fn readers(&mut self, now: Duration, count: usize) {

@@ -42,6 +42,8 @@ pub struct Retry {
 pub enum Rung {
     /// Ask the upstream itself to resume, where it numbers its own events.
     NativeResume,
+    /// Ask the model to go on with the text it has written.
+    Continuation,
     /// A non-stream answer, if it begins with what was delivered.
     Fallback,
 }

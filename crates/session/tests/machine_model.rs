@@ -70,7 +70,7 @@ fn plan() -> Plan {
         commit_after: MS(150),
         retry: Retry { attempts: 3, base: MS(2), max: MS(10), after_send: true },
         fallback: Some(MS(120)),
-        after_partial: vec![Rung::NativeResume, Rung::Fallback],
+        after_partial: vec![Rung::NativeResume, Rung::Continuation, Rung::Fallback],
         detach: Detach::Grace(MS(40)),
         endpoints: 1,
         known_before_head: false,
@@ -85,13 +85,14 @@ fn schedule(ops: impl IntoIterator<Item = Op>) -> Schedule {
     Schedule { plan: plan(), adopted: false, seed: 7, ops: ops.into_iter().collect() }
 }
 
-/// Fails once, is numbered, breaks, is resumed, breaks, falls back, and completes.
+/// Fails once, breaks, is resumed, breaks, cannot be continued, falls back, and completes.
 fn eventful() -> Schedule {
     let content = Input::Events { content: true };
     let told = [
         vec![reset()],
-        vec![Input::Head, Input::Numbered, content.clone(), reset()],
+        vec![Input::Head, content.clone(), reset()],
         vec![Input::Head, reset()],
+        vec![Input::Impossible],
         vec![content, Input::Done],
     ];
     schedule(told.into_iter().flat_map(|inputs| inputs.into_iter().map(Op::Tell).chain([Op::Wait(12)])))
@@ -118,7 +119,7 @@ fn end(trace: &Trace) -> Option<(Duration, Option<Code>)> {
 fn an_eventful_session_uses_each_kind_of_dial_and_completes() {
     let trace = play(&eventful());
     let stream = Dial::Stream { other_endpoint: false };
-    assert_eq!(dials(&trace), [stream, stream, Dial::Resume, Dial::Fallback]);
+    assert_eq!(dials(&trace), [stream, stream, Dial::Resume, Dial::Continuation, Dial::Fallback]);
     assert_eq!(end(&trace).map(|(_, code)| code), Some(None));
     assert_eq!(judge(&plan(), false, &trace), Ok(()));
 }
@@ -145,7 +146,7 @@ fn an_event_in_the_moment_of_the_deadline_saves_the_stream() {
     stalled.handle(MS(1), Input::Events { content: true });
     assert_eq!((stalled.handle_timeout(MS(60)), stalled.handle_timeout(MS(61))), (None, Some(Code::IdleTimeout)));
     let late = schedule([content()]);
-    assert_eq!(dials(&play(&late)).len(), 2, "without the event it times out and falls back");
+    assert_eq!(dials(&play(&late)).last(), Some(&Dial::Fallback), "without the event it times out and falls back");
     let mut tie = schedule([content(), Op::EventAtTheDeadline { content: true }, Op::Tell(Input::Done)]);
     tie.plan.commit_after = MS(0);
     let trace = play(&tie);
@@ -154,7 +155,7 @@ fn an_event_in_the_moment_of_the_deadline_saves_the_stream() {
 
 #[test]
 fn what_arrives_while_nothing_is_dialled_is_an_echo_and_counts_for_nothing() {
-    let echoes = [Input::Head, Input::Numbered, Input::Events { content: true }, Input::Done, reset()];
+    let echoes = [Input::Head, Input::Impossible, Input::Events { content: true }, Input::Done, reset()];
     let trace = play(&schedule([Op::Tell(reset())].into_iter().chain(echoes.map(Op::Tell))));
     assert_eq!(dials(&trace).len(), 4, "three streams and the fallback, as if the echoes were not there");
     assert_eq!(end(&trace).and_then(|(_, code)| code), Some(Code::HeadTimeout));

@@ -87,10 +87,15 @@ fn the_ladder_has_known_rungs_once() {
     assert_eq!(only_route("after_partial = []").after_partial, []);
     assert_eq!(
         bad(&route("after_partial = [\"continuation\"]")),
-        "routes[0].after_partial[0]: \"continuation\" is not available yet in this version; remove it"
+        "routes[0].after_partial: has \"continuation\", but `prefill` does not say how the upstream is asked to go on"
     );
+    let continued = only_route("after_partial = [\"continuation\"]\nprefill = \"trailing\"");
+    assert_eq!((continued.after_partial, continued.prefill), (vec![Rung::Continuation], Some(Prefill::Trailing)));
     assert!(bad(&route("after_partial = [\"fallback\", \"fallback\"]")).contains("has a rung twice"));
-    assert!(bad(&route("after_partial = [\"native\"]")).contains("write one of `native_resume`, `fallback`"));
+    assert!(
+        bad(&route("after_partial = [\"native\"]"))
+            .contains("write one of `native_resume`, `continuation`, `fallback`")
+    );
     assert!(
         bad(&route("after_partial = [\"fallback\"]\nfallback = { mode = \"off\" }")).contains("remove one of them")
     );

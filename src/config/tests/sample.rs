@@ -77,7 +77,7 @@ fn the_sample_spells_out_the_defaults() {
 #[test]
 fn every_optional_line_of_the_sample_is_valid() {
     let variants = variants();
-    assert_eq!(variants.len(), 12, "optional lines were added or lost; is each of the form `#key = value`?");
+    assert_eq!(variants.len(), 14, "optional lines were added or lost; is each of the form `#key = value`?");
     let default = format!("{:?}", parse(SAMPLE, &Empty).expect("valid"));
     for text in variants {
         let settings = parse(&text, &world()).unwrap_or_else(|problems| panic!("{problems}\n{text}"));

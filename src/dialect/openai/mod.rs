@@ -23,7 +23,7 @@ use streamkeeper_session::{ErrorEvent, Gap};
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject};
-use super::{Ask, Asks, Delivered, Dialect, KeepAlive, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Reader, Tolerance};
 
 /// The data that ends a stream well.
 const DONE: &str = "[DONE]";
@@ -63,8 +63,8 @@ impl Dialect for OpenAi {
     }
 
     /// Without a name: old SDKs drop or wrap named events. Without `choices`, or it would pass for a chunk.
-    fn error_event(&self, error: &ErrorEvent) -> OwnedEvent {
-        OwnedEvent::new("", error_object(error))
+    fn error_events(&self, error: &ErrorEvent, _moment: &Moment<'_>) -> Vec<OwnedEvent> {
+        vec![OwnedEvent::new("", error_object(error))]
     }
 
     fn error_body(&self, error: &ErrorEvent) -> Bytes {

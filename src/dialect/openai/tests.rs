@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use streamkeeper_session::{Code, ErrorEvent, Fault, Kind, Report};
 
+use streamkeeper_sse::OwnedEvent;
+
 use super::{OpenAi, Wishes};
-use crate::dialect::{Ask, Asks, Dialect};
+use crate::dialect::{Ask, Asks, Dialect, Moment};
 
 fn with_ask<T>(method: Method, uri: &str, body: &[u8], test: impl FnOnce(&Ask<'_>) -> T) -> T {
     let (uri, headers) = (uri.parse::<Uri>().unwrap(), HeaderMap::new());
@@ -99,7 +101,7 @@ fn an_error_is_unnamed_and_says_everything_nested_and_flat() {
         message: Some("m\n".into()),
         traceback: Some("t".into()),
     };
-    let event = OpenAi.error_event(&told(&Fault::reported(Kind::System, true, report)));
+    let event = only_event(&OpenAi, &told(&Fault::reported(Kind::System, true, report)));
     let std = r#""type":"system","severity":"error","message":"m\n","code":"upstream_error","recoverable":true,"request_id":"r-1","retry_after_ms":1000,"param":null,"upstream_code":"E7","upstream_type":"server_error""#;
     assert_eq!(event.data, format!(r#"{{"error":{{{std}}},{std}}}"#));
     assert_eq!((event.name.as_str(), event.id), ("", None));
@@ -112,15 +114,15 @@ fn an_error_body_is_the_same_object() {
     assert_eq!(body["error"]["code"], "invalid_request");
     assert_eq!(body["error"].get("retry_after_ms"), None);
     assert_eq!(body["error"]["param"], json!(null));
-    assert_eq!(OpenAi.error_event(&error).data.as_bytes(), OpenAi.error_body(&error));
+    assert_eq!(only_event(&OpenAi, &error).data.as_bytes(), OpenAi.error_body(&error));
 }
 
 #[test]
 fn inner_causes_are_told_in_development_mode_only() {
     let fault = Fault::new(Code::UpstreamReset).cause("broken pipe");
-    assert!(!OpenAi.error_event(&told(&fault)).data.contains("broken pipe"));
+    assert!(!only_event(&OpenAi, &told(&fault)).data.contains("broken pipe"));
     let open = ErrorEvent::new(&fault, "r-1", Duration::ZERO, true);
-    assert!(OpenAi.error_event(&open).data.contains(r#""traceback":"broken pipe""#));
+    assert!(only_event(&OpenAi, &open).data.contains(r#""traceback":"broken pipe""#));
 }
 
 proptest! {
@@ -128,7 +130,7 @@ proptest! {
     fn no_error_block_has_a_name_or_a_choice_or_a_second_line(message in any::<String>(), code in any::<Option<String>>(), at in 0..Code::ALL.len()) {
         let report = Report { code: code.clone(), message: Some(message.clone()), kind: code, traceback: None };
         for fault in [Fault::reported(Kind::Business, false, report), Fault::new(Code::ALL[at]).message(message)] {
-            let event = OpenAi.error_event(&told(&fault));
+            let event = only_event(&OpenAi, &told(&fault));
             prop_assert!(event.name.is_empty() && event.id.is_none());
             prop_assert!(!event.data.contains(['\n', '\r']));
             let object: Value = serde_json::from_str(&event.data).unwrap();
@@ -144,4 +146,10 @@ proptest! {
             let _ = OpenAi.events_of(ask, &body);
         });
     }
+}
+
+fn only_event(dialect: &dyn Dialect, error: &ErrorEvent) -> OwnedEvent {
+    let mut events = dialect.error_events(error, &Moment::default());
+    assert_eq!(events.len(), 1);
+    events.remove(0)
 }

@@ -47,7 +47,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Head),
         6 => any::<bool>().prop_map(|content| Input::Events { content }),
-        2 => Just(Input::Numbered),
+        2 => Just(Input::Impossible),
         1 => Just(Input::Done),
         6 => (faults(), any::<bool>()).prop_map(|(fault, sent)| Input::Failed { fault, sent }),
         3 => (0_usize..3).prop_map(Input::Readers),
@@ -75,7 +75,8 @@ fn plans() -> impl Strategy<Value = Plan> {
         max,
         after_send,
     });
-    let rungs = prop::collection::vec(prop::sample::select(vec![Rung::NativeResume, Rung::Fallback]), 0..4);
+    let rungs =
+        prop::collection::vec(prop::sample::select(vec![Rung::NativeResume, Rung::Continuation, Rung::Fallback]), 0..4);
     let detach =
         prop_oneof![1 => Just(Detach::Cancel), 1 => Just(Detach::Continue), 3 => ms(0..50).prop_map(Detach::Grace)];
     (timeouts, retry, rungs, detach, ms(0..80), prop::option::of(ms(1..60)), 1_u32..4, any::<bool>()).prop_map(

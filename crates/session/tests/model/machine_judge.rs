@@ -68,9 +68,8 @@ struct Book<'a> {
     /// The latest moment of the next dial, while one is owed.
     owed: Option<Duration>,
     streams: u32,
-    resumes: u32,
+    mends: u32,
     fallbacks: u32,
-    numbered: bool,
     content: bool,
     committed: bool,
     ended: bool,
@@ -109,9 +108,8 @@ impl<'a> Book<'a> {
             owed: adopted.is_none().then_some(Duration::ZERO),
             streams: if adopted.is_some() { plan.retry.attempts } else { 0 },
             open: adopted,
-            resumes: 0,
+            mends: 0,
             fallbacks: 0,
-            numbered: false,
             content: false,
             committed: false,
             ended: false,
@@ -143,7 +141,7 @@ impl<'a> Book<'a> {
                 (open.due, open.late) = (now + timeouts.idle, Code::IdleTimeout);
                 self.content |= content;
             }
-            Input::Numbered => self.numbered = true,
+            Input::Impossible if open.late == Code::HeadTimeout => self.never_sent(now),
             Input::Done => self.may_complete = true,
             Input::Failed { fault, .. } => {
                 let code = fault.code;
@@ -151,6 +149,17 @@ impl<'a> Book<'a> {
             }
             _ => {}
         }
+    }
+
+    /// What was dialled last does not exist: it was not sent, and costs nothing.
+    fn never_sent(&mut self, now: Duration) {
+        match self.open.take().map(|open| open.dial) {
+            Some(Dial::Resume | Dial::Continuation) => self.mends -= 1,
+            Some(Dial::Fallback) => self.fallbacks -= 1,
+            Some(Dial::Stream { .. }) | None => {}
+        }
+        self.owed = Some(now + self.plan.retry.max);
+        self.reasons.push(self.broken_by.unwrap_or(Code::Internal));
     }
 
     /// Nobody is attached any more.
@@ -230,11 +239,11 @@ impl<'a> Book<'a> {
                 check(self.streams <= plan.retry.attempts, Violation::OverBudget)?;
                 plan.timeouts.head
             }
-            Dial::Resume => {
-                self.resumes += 1;
-                let allowed = self.content && self.numbered && plan.after_partial.contains(&Rung::NativeResume);
-                check(allowed, Violation::DialAfterContent)?;
-                check(self.resumes <= plan.retry.attempts, Violation::OverBudget)?;
+            Dial::Resume | Dial::Continuation => {
+                self.mends += 1;
+                let rung = if dial == Dial::Resume { Rung::NativeResume } else { Rung::Continuation };
+                check(self.content && plan.after_partial.contains(&rung), Violation::DialAfterContent)?;
+                check(self.mends <= plan.retry.attempts, Violation::OverBudget)?;
                 plan.timeouts.head
             }
             Dial::Fallback => {
