@@ -372,13 +372,13 @@ impl Session {
                 }
                 Rung::Fallback => continue,
             };
+            if self.mends == 0 {
+                return self.dial(now, dial);
+            }
             if self.mends < self.plan.retry.attempts {
                 let backoff = Backoff { base: self.plan.retry.base, max: self.plan.retry.max };
-                let wait = match self.mends {
-                    0 => Duration::ZERO,
-                    tried => backoff.delay(tried - 1, self.seed.next()),
-                };
-                self.state = State::Waiting { until: now + wait, dial };
+                let until = now + backoff.delay(self.mends - 1, self.seed.next());
+                self.state = State::Waiting { until, dial };
                 return;
             }
         }
