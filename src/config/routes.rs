@@ -44,8 +44,19 @@ pub(super) fn read(r: &mut Reader<'_>, upstreams: &[Arc<Upstream>], prefix: &str
 }
 
 fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Route {
-    const DIALECTS: [(&str, DialectChoice); 3] =
-        [("auto", DialectChoice::Auto), ("openai", DialectChoice::OpenAi), ("generic", DialectChoice::Generic)];
+    const DIALECTS: [(&str, DialectChoice); 11] = [
+        ("auto", DialectChoice::Auto),
+        ("openai", DialectChoice::OpenAi),
+        ("responses", DialectChoice::Responses),
+        ("anthropic", DialectChoice::Anthropic),
+        ("gemini", DialectChoice::Gemini),
+        ("cohere", DialectChoice::Cohere),
+        ("mcp", DialectChoice::Mcp),
+        ("langgraph", DialectChoice::LangGraph),
+        ("langserve", DialectChoice::LangServe),
+        ("ai_sdk", DialectChoice::AiSdk),
+        ("generic", DialectChoice::Generic),
+    ];
     const PREFILLS: [(&str, Prefill); 3] = [
         ("prefix", Prefill::Prefix),
         ("continue_final_message", Prefill::ContinueFinalMessage),

@@ -161,8 +161,24 @@ impl Route {
 pub enum DialectChoice {
     /// By path and body; generic where nothing else fits.
     Auto,
-    /// OpenAI chat completions and completions, and the servers compatible with them.
+    /// OpenAI chat completions and completions, Azure, Mistral, and the servers compatible with them.
     OpenAi,
+    /// OpenAI Responses.
+    Responses,
+    /// Anthropic Messages.
+    Anthropic,
+    /// Gemini's `streamGenerateContent` with `alt=sse`.
+    Gemini,
+    /// Cohere v2 chat.
+    Cohere,
+    /// MCP over streamable HTTP.
+    Mcp,
+    /// LangGraph runs.
+    LangGraph,
+    /// LangServe.
+    LangServe,
+    /// The AI SDK's UI message stream.
+    AiSdk,
     /// Any other event stream.
     Generic,
 }

@@ -64,6 +64,10 @@ impl Dialect for GenericDialect {
         Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
     }
 
+    fn upstream_ids(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(GenericReader { config: self.config.clone() })
     }

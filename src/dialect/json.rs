@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -88,6 +88,13 @@ pub(super) fn accepts(headers: &HeaderMap, media: &str) -> bool {
         let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(media));
         named && !parts.any(refuses)
     })
+}
+
+/// Whether a request's body calls itself JSON.
+pub(super) fn sends_json(headers: &HeaderMap) -> bool {
+    let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = named.map(|value| value.split(';').next().unwrap_or(value).trim());
+    media.is_some_and(|media| media.eq_ignore_ascii_case("application/json"))
 }
 
 /// `q=0`, in any of its spellings.
@@ -255,6 +262,14 @@ mod tests {
         assert!(!accepts("*/*"));
         assert!(!accepts("text/event-stream;q=0.0, application/json"));
         assert!(!accepts("text/event-streams"));
+    }
+
+    #[test]
+    fn a_body_is_json_where_its_content_type_says_so() {
+        let json =
+            |text: &'static str| sends_json(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]));
+        assert!(json("application/json") && json("Application/JSON; charset=utf-8"));
+        assert!(!json("application/jsonl") && !json("text/plain") && !sends_json(&HeaderMap::new()));
     }
 
     #[test]

@@ -74,6 +74,11 @@ pub trait Reader: Send {
 
     /// The body ended cleanly and nothing said `Done`.
     fn clean_end(&self) -> CleanEnd;
+
+    /// Whether the answer is whole already, whatever becomes of the connection before its proper end.
+    fn is_whole(&self) -> bool {
+        false
+    }
 }
 
 /// How the client is kept from believing that the upstream died.
@@ -122,6 +127,11 @@ pub trait Dialect: Send + Sync + fmt::Debug {
 
     /// What may be put into its streams.
     fn tolerance(&self) -> Tolerance;
+
+    /// Whether upstreams of this wire may number their events, so that a `Last-Event-ID` can be theirs.
+    fn upstream_ids(&self) -> bool {
+        false
+    }
 
     /// A reader for one upstream stream that answers `ask`.
     fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader>;

@@ -101,19 +101,18 @@ async fn for_upstream(app: &App, request: Request<Incoming>, request_id: String)
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
     let (head, body) = request.into_parts();
     let ask = Ask { method: &head.method, uri: &head.uri, headers: &head.headers, body: &[] };
-    let dialect = dialect::choose(&route, &ask);
-    let asks = dialect.asks(&ask);
-    let resume =
-        resume_id(&head.headers, &route, &*dialect).map_err(|fault| Refused::from(fault).spoken_in(&dialect))?;
-    let work = match asks {
-        Asks::No => Work::Pass(body),
+    let chosen = dialect::choose(&route, &ask);
+    let refused = |fault: Fault| Refused::from(fault).spoken_in(&chosen);
+    let resume = resume_id(&head.headers, &route, &*chosen).map_err(refused)?;
+    let (dialect, work) = match chosen.asks(&ask) {
+        Asks::No => (chosen, Work::Pass(body)),
         Asks::Stream | Asks::Body => {
             let limits = &app.settings.limits;
-            let body = read(body, limits.request_body, limits.body_timeout)
-                .await
-                .map_err(|fault| Refused::from(fault).spoken_in(&dialect))?;
+            let body = read(body, limits.request_body, limits.body_timeout).await.map_err(refused)?;
             let ask = Ask { body: &body, ..ask };
-            if asks == Asks::Stream || dialect.asks_in_body(&ask) { Work::Stream(body) } else { Work::PassRead(body) }
+            let dialect = dialect::settle(&route, chosen, &ask);
+            let streams = dialect.asks(&ask) == Asks::Stream || dialect.asks_in_body(&ask);
+            (dialect, if streams { Work::Stream(body) } else { Work::PassRead(body) })
         }
     };
     let principal = app.keyed.principal(&head.headers, &route.credential_cookies);

@@ -21,6 +21,7 @@ use super::classify::{UpstreamCall, Work, broken, too_slow};
 use super::serve::{Start, outgoing};
 use super::{Answer, AnswerBody, Next, Refused, upgrade};
 use crate::app::App;
+use crate::dialect;
 use crate::pump::Begin;
 use crate::telemetry::metrics;
 use crate::upstream::headers::strip_hop_by_hop;
@@ -28,20 +29,24 @@ use crate::upstream::{BoxError, Dialler, UpstreamBody};
 
 /// Passes a call, or hands on one that is a stream.
 pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<Start>) -> Result<Answer, Refused> {
+    if matches!(call.work, Work::Stream(_)) {
+        return next.oneshot(Start { call, begin: Begin::Dial }).await;
+    }
     let trouble = Arc::new(OnceLock::new());
-    let body: UpstreamBody = match std::mem::replace(&mut call.work, Work::PassRead(Bytes::new())) {
-        stream @ Work::Stream(_) => {
-            call.work = stream;
-            return next.oneshot(Start { call, begin: Begin::Dial }).await;
+    let (body, kept) = match std::mem::replace(&mut call.work, Work::PassRead(Bytes::new())) {
+        Work::PassRead(body) | Work::Stream(body) => {
+            (Full::new(body.clone()).map_err(never).boxed_unsync(), Some(body))
         }
-        Work::PassRead(body) => Full::new(body).map_err(|never| match never {}).boxed_unsync(),
-        Work::Pass(body) => Paced::new(body, app.settings.limits.body_timeout, &trouble).boxed_unsync(),
+        Work::Pass(body) => (Paced::new(body, app.settings.limits.body_timeout, &trouble).boxed_unsync(), None),
     };
-    let (dialect, route) = (Arc::clone(&call.dialect), Arc::clone(&call.route));
+    // Without its body a request can be sent again only if it had none.
+    let repeatable = kept.is_some() || call.head.method == Method::GET;
+    call.work = Work::PassRead(kept.unwrap_or_default());
+    let (spoken, route) = (Arc::clone(&call.dialect), Arc::clone(&call.route));
     let refused = |fault: Fault| {
         let fault = trouble.get().cloned().unwrap_or(fault);
         metrics::error(&fault, &route.name);
-        Refused::from(fault).spoken_in(&dialect)
+        Refused::from(fault).spoken_in(&spoken)
     };
     let Some(dialler) = app.upstreams.of(&call.route) else { return Err(refused(Code::Internal.into())) };
     if call.head.headers.contains_key(UPGRADE) && call.route.upgrade {
@@ -49,9 +54,14 @@ pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<
     }
     let response = send(dialler, &call, body).await.map_err(refused)?;
     if is_stream(&call, &response) {
-        return next.oneshot(Start { call, begin: Begin::Adopted(Box::new(response)) }).await;
+        call.dialect = dialect::answered(&call.route, Arc::clone(&call.dialect), response.headers());
+        return next.oneshot(Start { call, begin: Begin::Adopted { response: Box::new(response), repeatable } }).await;
     }
     Ok(passed(response))
+}
+
+fn never(never: std::convert::Infallible) -> BoxError {
+    match never {}
 }
 
 async fn send(dialler: &Dialler, call: &UpstreamCall, body: UpstreamBody) -> Result<Response<Incoming>, Fault> {

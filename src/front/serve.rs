@@ -92,8 +92,8 @@ fn kept(call: &UpstreamCall) -> Kept {
     Kept {
         outgoing: outgoing(call),
         body: match &call.work {
-            Work::Stream(body) => body.clone(),
-            Work::PassRead(_) | Work::Pass(_) => Bytes::new(),
+            Work::Stream(body) | Work::PassRead(body) => body.clone(),
+            Work::Pass(_) => Bytes::new(),
         },
     }
 }

@@ -49,8 +49,13 @@ pub struct Kept {
 pub enum Begin {
     /// Nothing was sent yet.
     Dial,
-    /// A response that turned out to be an event stream; its request cannot be sent again.
-    Adopted(Box<Response<Incoming>>),
+    /// A response that turned out to be an event stream.
+    Adopted {
+        /// It.
+        response: Box<Response<Incoming>>,
+        /// Its request is whole, so that the upstream can be asked to go on if it breaks.
+        repeatable: bool,
+    },
 }
 
 /// Reads one upstream into one session.
@@ -79,11 +84,16 @@ impl Pump {
     /// Starts a task that runs until the session has ended.
     pub fn spawn(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Kept, begin: Begin) {
         let known = request.outgoing.headers.contains_key(crate::upstream::headers::IDEMPOTENCY_KEY);
-        let plan = session.route.plan(dialler.endpoints(), known);
+        let mut plan = session.route.plan(dialler.endpoints(), known);
         let (seed, now) = (app.entropy.u64(), app.clock.now());
         let machine = match begin {
             Begin::Dial => Session::new(plan, seed, now),
-            Begin::Adopted(_) => Session::adopted(plan, seed, now),
+            Begin::Adopted { repeatable, .. } => {
+                if !repeatable {
+                    plan.after_partial.clear();
+                }
+                Session::adopted(plan, seed, now)
+            }
         };
         let mut pump = Self {
             app: Arc::clone(app),
@@ -102,7 +112,7 @@ impl Pump {
             tally: Tally::adopted(),
             sealed: false,
         };
-        if let Begin::Adopted(response) = begin {
+        if let Begin::Adopted { response, .. } = begin {
             pump.attempt = pump.open(*response, Dial::Stream { other_endpoint: false });
         }
         tokio::spawn(pump.run());

@@ -124,7 +124,11 @@ impl Reading {
             }
         });
         if batch.over.is_none() {
-            batch.over = ended.map(|end| end.and_then(|()| self.clean_end()));
+            let whole = self.lines.reader.is_whole();
+            batch.over = ended.map(|end| match end {
+                Err(_) if whole => Ok(()),
+                end => end.and_then(|()| self.clean_end()),
+            });
         }
         Poll::Ready(batch)
     }

@@ -155,12 +155,12 @@ impl Session {
         session
     }
 
-    /// Begins at `now` with an upstream response already there that turned out to be a stream: its request
-    /// cannot be sent again, so nothing is retried.
+    /// Begins at `now` with an upstream response already there that turned out to be a stream: nobody said that the
+    /// request may be sent again, so nothing is retried and nothing stands in. What mends a broken stream may be
+    /// tried once, where the plan has it.
     pub fn adopted(mut plan: Plan, seed: u64, now: Duration) -> Self {
         plan.retry.attempts = 1;
         plan.fallback = None;
-        plan.after_partial.clear();
         let mut session = Self::idle(plan, seed, now);
         session.streams = 1;
         let due = now + session.plan.timeouts.first_event;

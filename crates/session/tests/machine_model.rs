@@ -29,13 +29,12 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 
-/// The plan as the machine must follow it: an answer that was adopted cannot be asked for again.
+/// The plan as the machine must follow it: an answer that was adopted is neither asked for again nor replaced.
 fn promised(schedule: &Schedule) -> Plan {
     let mut plan = schedule.plan.clone();
     if schedule.adopted {
         plan.retry.attempts = 1;
         plan.fallback = None;
-        plan.after_partial.clear();
     }
     plan
 }

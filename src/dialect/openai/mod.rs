@@ -7,11 +7,13 @@
 //! | `vendor` | what a vendor's error object means |
 //! | `answer` | a JSON answer as the chunks of a stream |
 //! | `rest` | what of a JSON answer is left after some chunks were delivered |
+//! | `continuation` | a request that goes on with a broken answer, and how its answer is joined on |
 //!
 //! Not here: the Responses API, which is another wire. Source: OpenAI's API reference ("Chat", "Completions") and
 //! what their SDKs accept and raise on when run against a local server; named per rule where it is applied.
 
 mod answer;
+mod continuation;
 mod reader;
 mod rest;
 mod vendor;
@@ -23,7 +25,7 @@ use streamkeeper_session::{ErrorEvent, Gap};
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject};
-use super::{Ask, Asks, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, Continuation, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Prefill, Reader, Tolerance};
 
 /// The data that ends a stream well.
 const DONE: &str = "[DONE]";
@@ -83,6 +85,15 @@ impl Dialect for OpenAi {
 
     fn events_of(&self, ask: &Ask<'_>, answer: &[u8]) -> Result<Vec<OwnedEvent>, NoAnswer> {
         answer::events(answer, Wishes::read(ask.body).usage)
+    }
+
+    fn continuation(
+        &self,
+        ask: &Ask<'_>,
+        prefill: Prefill,
+        delivered: &mut dyn Iterator<Item = Delivered<'_>>,
+    ) -> Option<Continuation> {
+        continuation::after(ask, prefill, delivered)
     }
 
     fn rest_of(

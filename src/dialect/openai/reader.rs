@@ -97,6 +97,10 @@ impl Reader for ChunkReader {
     fn clean_end(&self) -> CleanEnd {
         if self.choices.all_finished() { CleanEnd::Unmarked } else { CleanEnd::Truncated }
     }
+
+    fn is_whole(&self) -> bool {
+        self.choices.all_finished()
+    }
 }
 
 /// Whether a chunk has choices, none of which finishes, and no error, as far as a search for words can tell. Says no
