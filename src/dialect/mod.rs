@@ -1,7 +1,7 @@
 //! Wires: what starts a stream, what ends it, what an error is, how we speak one.
 //!
 //! A dialect sees values, never sockets: request heads and bodies, events, JSON answers. Adding one is one file, its
-//! name in the configuration, and one line in [`named`] (and in [`RECOGNISED`], where a request gives it away). The
+//! name in the configuration, and one line in `named` (and in `RECOGNISED`, where a request gives it away). The
 //! rules of what may be put into somebody else's stream are the same for all and live where events are delivered; a
 //! dialect only says where it differs.
 
