@@ -21,6 +21,8 @@ use crate::store::{Attached, Log, Numbering};
 use crate::telemetry::metrics;
 use crate::upstream::BoxError;
 
+/// From the last piece to the break of the connection.
+const LEAVE: Duration = Duration::from_millis(50);
 /// What one piece holds at most.
 const PIECE: usize = 64 * 1024;
 
@@ -45,6 +47,8 @@ pub(crate) struct EventBody {
     attached: Attached,
     writer: Writer,
     heartbeat: Option<Heartbeat>,
+    /// Before a break: what was said needs time to leave, because a server drops what it has not yet written.
+    leaving: Option<Pin<Box<Sleep>>>,
 }
 
 /// Turns records into the client's bytes.
@@ -100,7 +104,16 @@ impl EventBody {
             session: Arc::clone(&session),
             state: State::Open,
         };
-        Self { follower: session.log.follow(), attached, writer, heartbeat }
+        Self { follower: session.log.follow(), attached, writer, heartbeat, leaving: None }
+    }
+
+    /// After the last piece: the end, or the break that clients take notice of.
+    fn close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.writer.state != State::Aborting {
+            return Poll::Ready(None);
+        }
+        let leaving = self.leaving.get_or_insert_with(|| Box::pin(tokio::time::sleep(LEAVE)));
+        leaving.as_mut().poll(cx).map(|()| Some(Err("the stream failed; the client was told".into())))
     }
 }
 
@@ -187,10 +200,6 @@ impl Writer {
     fn end(&mut self, abort: bool) {
         self.state = if abort { State::Aborting } else { State::Ended };
     }
-
-    fn last_frame(&self) -> Option<Result<Frame<Bytes>, BoxError>> {
-        (self.state == State::Aborting).then(|| Err("the stream failed; the client was told".into()))
-    }
 }
 
 impl Drop for Writer {
@@ -234,11 +243,11 @@ impl http_body::Body for EventBody {
         let this = self.get_mut();
         let writer = &mut this.writer;
         if writer.state != State::Open {
-            return Poll::Ready(writer.last_frame());
+            return this.close(cx);
         }
         if let Poll::Ready(piece) = this.follower.poll(cx, |log| writer.collect(log)) {
             if piece.is_empty() {
-                return Poll::Ready(writer.last_frame());
+                return this.close(cx);
             }
             if let Some(heartbeat) = &mut this.heartbeat {
                 heartbeat.written();
