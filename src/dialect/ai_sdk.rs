@@ -13,11 +13,11 @@ use http::{HeaderMap, Method, Uri};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use streamkeeper_session::{ErrorEvent, Fault, Gap, Kind, Report};
+use streamkeeper_session::{ErrorEvent, Fault, Kind, Report};
 use streamkeeper_sse::{Event, OwnedEvent};
 
 use super::json::{self, MESSAGE_CAP, RawObject, capped, raw_list, raw_text};
-use super::{Ask, Asks, CleanEnd, Delivered, Dialect, KeepAlive, Meaning, Moment, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, CleanEnd, Delivered, Dialect, Meaning, Moment, NoAnswer, Reader};
 
 const DONE: &str = "[DONE]";
 /// What the SDK writes in front of every part's type.
@@ -56,10 +56,6 @@ impl Dialect for AiSdk {
         ask.method == Method::POST && messages.is_some() && body.get("trigger").and_then(raw_text).is_some()
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn upstream_ids(&self) -> bool {
         true
     }
@@ -85,10 +81,6 @@ impl Dialect for AiSdk {
     }
 
     /// A part that says that parts are missing would not help: the client raises on those that follow.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// There is no such form.
     fn without_stream(&self, _ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         None

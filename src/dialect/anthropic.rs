@@ -21,11 +21,11 @@ mod vendor;
 use bytes::Bytes;
 use http::{Method, Uri};
 use serde_json::{Map, Value};
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject};
-use super::{Ask, Asks, Continuation, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Prefill, Reader, Tolerance};
+use super::{Ask, Asks, Continuation, Delivered, Dialect, Moment, NoAnswer, Prefill, Reader};
 
 /// The name of the event that reports an error, and its `type`.
 const ERROR: &str = "error";
@@ -66,10 +66,6 @@ impl Dialect for Anthropic {
                 .is_some_and(|stream| stream.get() == "true")
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(reader::MessageReader::default())
     }
@@ -84,10 +80,6 @@ impl Dialect for Anthropic {
     }
 
     /// Clients with a closed list of events fail on one of ours.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         let body = RawObject::read(ask.body)?;
         Some((ask.uri.clone(), body.without(&["stream"]).into()))

@@ -17,11 +17,11 @@ mod rest;
 use bytes::Bytes;
 use http::{Method, Uri};
 use serde_json::{Map, Value, json};
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, ObjectWriter, RawObject, raw_text};
-use super::{Ask, Asks, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, Delivered, Dialect, Moment, NoAnswer, Reader, Tolerance};
 
 /// The event that ends a stream, well or not.
 const END: &str = "message-end";
@@ -53,7 +53,7 @@ impl Dialect for Cohere {
 
     /// The SDKs hand `finish_reason: "ERROR"` on like any other end, so only the broken body makes them raise.
     fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: true }
+        Tolerance { abort_after_error: true, ..Tolerance::default() }
     }
 
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
@@ -78,10 +78,6 @@ impl Dialect for Cohere {
     }
 
     /// The SDKs know a closed set of types.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// `stream` is said to be required, so it is not left out.
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         let body = RawObject::read(ask.body)?;

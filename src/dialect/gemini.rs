@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use serde_json::{Map, Value};
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject, raw_list};
@@ -85,10 +85,6 @@ impl Dialect for Gemini {
     }
 
     /// The SDKs take every block for a part of the answer.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// Another verb, and no `alt`; the rest of the query stays as it was written, for the key may be in it.
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         let path = ask.uri.path().strip_suffix(STREAM)?;

@@ -11,7 +11,7 @@ use streamkeeper_session::{ErrorEvent, Fault, Gap, Kind, Report, Severity};
 use streamkeeper_sse::{Event, OwnedEvent};
 
 use super::json::{self, LABEL_CAP, MESSAGE_CAP, RawObject, TRACE_CAP, WAIT_CAP};
-use super::{Ask, Asks, CleanEnd, Delivered, Dialect, KeepAlive, Meaning, Moment, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, CleanEnd, Delivered, Dialect, Meaning, Moment, NoAnswer, Reader};
 use crate::config::Generic;
 
 /// The name of the event that reports an error where nothing else is configured, and of ours.
@@ -58,10 +58,6 @@ impl Dialect for GenericDialect {
 
     fn asks_in_body(&self, ask: &Ask<'_>) -> bool {
         self.asks(ask) == Asks::Stream
-    }
-
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
     }
 
     fn upstream_ids(&self) -> bool {

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Uri};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use streamkeeper_session::{Code, ErrorEvent, Fault, Gap, Kind, Report};
+use streamkeeper_session::{Code, ErrorEvent, Fault, Kind, Report};
 use streamkeeper_sse::{Event, OwnedEvent};
 
 use super::json::{self, LABEL_CAP, MESSAGE_CAP, RawObject, raw_text, text_of};
-use super::{Ask, Asks, CleanEnd, Delivered, Dialect, KeepAlive, Meaning, Moment, NoAnswer, Reader, Resume, Tolerance};
+use super::{Ask, Asks, CleanEnd, Delivered, Dialect, Meaning, Moment, NoAnswer, Reader, Resume};
 
 const ERROR: &str = "error";
 const METADATA: &str = "metadata";
@@ -61,10 +61,6 @@ impl Dialect for LangGraph {
         Self::recognises(ask)
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn upstream_ids(&self) -> bool {
         true
     }
@@ -85,10 +81,6 @@ impl Dialect for LangGraph {
     }
 
     /// An app would take it for a mode of its own graph.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// Of runs without a thread that only tell the graph's state: what they would tell is the last state, for which
     /// a run can be waited.
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {

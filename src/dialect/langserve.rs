@@ -12,12 +12,12 @@
 use bytes::Bytes;
 use http::{Method, Uri};
 use serde_json::Value;
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject, quoted, raw_text};
 use super::langgraph::{RunReader, error_object, fault, with_path};
-use super::{Ask, Asks, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Reader, Tolerance};
+use super::{Ask, Asks, Delivered, Dialect, Moment, NoAnswer, Reader};
 
 const STREAM: &str = "/stream";
 const INVOKE: &str = "/invoke";
@@ -55,10 +55,6 @@ impl Dialect for LangServe {
         Self::recognises(ask) && has_input(ask)
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(RunReader::default())
     }
@@ -75,10 +71,6 @@ impl Dialect for LangServe {
     }
 
     /// The JavaScript client takes every event that has data for a chunk.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// What `/stream` gives in chunks, `/invoke` gives whole; logs and events have no such form.
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         let base = ask.uri.path().strip_suffix(STREAM).filter(|_| has_input(ask))?;

@@ -15,11 +15,11 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::{Event, OwnedEvent};
 
 use super::json::{self, ObjectWriter, RawObject, raw_list};
-use super::{Ask, Asks, CleanEnd, Delivered, Dialect, KeepAlive, Meaning, Moment, NoAnswer, Reader, Resume, Tolerance};
+use super::{Ask, Asks, CleanEnd, Delivered, Dialect, Meaning, Moment, NoAnswer, Reader, Resume};
 
 /// What its messages are called.
 const MESSAGE: &str = "message";
@@ -68,10 +68,6 @@ impl Dialect for Mcp {
         false
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn upstream_ids(&self) -> bool {
         true
     }
@@ -105,10 +101,6 @@ impl Dialect for Mcp {
     }
 
     /// The SDKs take every event for a message.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// The server chooses the form of its answer.
     fn without_stream(&self, _ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         None

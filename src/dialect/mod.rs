@@ -17,6 +17,7 @@ mod mcp;
 mod openai;
 mod responses;
 mod wire;
+mod words;
 
 use std::sync::Arc;
 

@@ -24,11 +24,11 @@ mod vendor;
 use bytes::Bytes;
 use http::{Method, Uri};
 use serde_json::{Map, Value};
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject};
-use super::{Ask, Asks, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Reader, Resume, Tolerance};
+use super::{Ask, Asks, Delivered, Dialect, Moment, NoAnswer, Reader, Resume};
 
 /// The name of the event that reports an error, and its `type`.
 const ERROR: &str = "error";
@@ -59,10 +59,6 @@ impl Dialect for Responses {
         Self::recognises(ask) && Wishes::read(ask.body).stream
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::<reader::EventReader>::default()
     }
@@ -88,10 +84,6 @@ impl Dialect for Responses {
     }
 
     /// Node's helper and the AI SDK refuse events they do not know, so there is no room for one of ours.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     /// None for `background: true`: without a stream that is answered by a receipt at once, not by an answer.
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         let body = RawObject::read(ask.body)?;

@@ -105,6 +105,13 @@ pub struct Tolerance {
     pub abort_after_error: bool,
 }
 
+/// What a client that follows the standard survives, and most SDKs do.
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
+    }
+}
+
 /// Why an answer cannot stand in for a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
@@ -126,7 +133,9 @@ pub trait Dialect: Send + Sync + fmt::Debug {
     fn asks_in_body(&self, ask: &Ask<'_>) -> bool;
 
     /// What may be put into its streams.
-    fn tolerance(&self) -> Tolerance;
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::default()
+    }
 
     /// Whether upstreams of this wire may number their events, so that a `Last-Event-ID` can be theirs.
     fn upstream_ids(&self) -> bool {
@@ -148,7 +157,9 @@ pub trait Dialect: Send + Sync + fmt::Debug {
     fn error_body(&self, error: &ErrorEvent) -> Bytes;
 
     /// The gap as an event of its own, where clients survive one; else `None`, and the standard error `session_gap` is spoken.
-    fn gap_event(&self, gap: &Gap) -> Option<OwnedEvent>;
+    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
+        None
+    }
 
     /// The same request without streaming: its path and query, and its body. `None`: this wire has no such form.
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)>;

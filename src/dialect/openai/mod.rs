@@ -21,11 +21,11 @@ mod vendor;
 use bytes::Bytes;
 use http::{Method, Uri};
 use serde_json::Value;
-use streamkeeper_session::{ErrorEvent, Gap};
+use streamkeeper_session::ErrorEvent;
 use streamkeeper_sse::OwnedEvent;
 
 use super::json::{self, RawObject};
-use super::{Ask, Asks, Continuation, Delivered, Dialect, KeepAlive, Moment, NoAnswer, Prefill, Reader, Tolerance};
+use super::{Ask, Asks, Continuation, Delivered, Dialect, Moment, NoAnswer, Prefill, Reader};
 
 /// The data that ends a stream well.
 const DONE: &str = "[DONE]";
@@ -56,10 +56,6 @@ impl Dialect for OpenAi {
         Self::recognises(ask) && Wishes::read(ask.body).stream
     }
 
-    fn tolerance(&self) -> Tolerance {
-        Tolerance { ids: true, retry: true, comments: true, keep_alive: KeepAlive::Comment, abort_after_error: false }
-    }
-
     fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(reader::ChunkReader::new(Wishes::read(ask.body).one_choice))
     }
@@ -74,10 +70,6 @@ impl Dialect for OpenAi {
     }
 
     /// The SDKs take every event for a chunk, so there is no room for one of ours.
-    fn gap_event(&self, _gap: &Gap) -> Option<OwnedEvent> {
-        None
-    }
-
     fn without_stream(&self, ask: &Ask<'_>) -> Option<(Uri, Bytes)> {
         let body = RawObject::read(ask.body)?;
         Some((ask.uri.clone(), body.without(&["stream", "stream_options"]).into()))

@@ -1,23 +1,19 @@
-//! What a vendor's error object means: which of our kinds it is and whether trying again can help.
+//! Where a vendor's error object has its words.
 //!
-//! Total: anything becomes a fault. Not here: where in a stream an error may stand (that is `reader`). The words are
-//! those of OpenAI, Azure, vLLM (`BadRequestError`), TGI (`error_type`), llama.cpp (`unavailable_error`), OpenRouter
-//! (numeric codes) and Google's compatible endpoint (`RESOURCE_EXHAUSTED`), from their references and sources.
+//! Total: anything becomes a fault. Not here: where in a stream an error may stand (that is `reader`), and what the
+//! words mean (`words`).
 
 use serde_json::{Map, Value};
-use streamkeeper_session::{Fault, Kind, Report};
+use streamkeeper_session::{Fault, Report};
 
-use crate::dialect::json::{LABEL_CAP, MESSAGE_CAP, capped, text_of};
+use crate::dialect::json::{LABEL_CAP, MESSAGE_CAP, text_of};
+use crate::dialect::words::{self, judged};
 
 /// The fault in a JSON text that is known to report one, or in plain text.
 pub(super) fn fault(data: &[u8]) -> Box<Fault> {
     match serde_json::from_slice(data) {
         Ok(value) => of_value(&value),
-        Err(_) => {
-            let text = String::from_utf8_lossy(data);
-            let message = Some(capped(text.trim(), MESSAGE_CAP)).filter(|text| !text.is_empty()).map(str::to_owned);
-            judged(Report { message, ..Report::default() })
-        }
+        Err(_) => judged(words::plain(data)),
     }
 }
 
@@ -39,10 +35,7 @@ fn of_value(value: &Value) -> Box<Fault> {
 
 /// Reads `inner`; what it lacks may stand beside it in `whole`.
 fn report(inner: &Map<String, Value>, whole: &Map<String, Value>) -> Report {
-    let first = |keys: &[&str], cap| {
-        let both = [inner, whole].into_iter();
-        both.flat_map(|map| keys.iter().map(|key| map.get(*key))).find_map(|value| text_of(value, cap))
-    };
+    let first = |keys: &[&str], cap| words::first(inner, whole, keys, cap);
     // `status` is a word with Google and a number with others.
     let status = first(&["status"], LABEL_CAP).filter(|status| status.parse::<u16>().is_err());
     Report {
@@ -53,75 +46,10 @@ fn report(inner: &Map<String, Value>, whole: &Map<String, Value>) -> Report {
     }
 }
 
-fn judged(report: Report) -> Box<Fault> {
-    let (kind, recoverable) = kind_of(&report);
-    Box::new(Fault::reported(kind, recoverable, report))
-}
-
-/// Words to look for in type and code with `_`, `-` and spaces left out, in this order: `insufficient_quota`
-/// comes as a 429 and yet no wait helps, so money stands before rates.
-const WORDS: &[(Kind, bool, &[&str])] = &[
-    (
-        Kind::Business,
-        false,
-        &[
-            "quota",
-            "billing",
-            "balance",
-            "payment",
-            "permission",
-            "forbidden",
-            "contentfilter",
-            "contentpolicy",
-            "business",
-        ],
-    ),
-    (Kind::RateLimit, true, &["ratelimit", "toomanyrequests", "throttl", "resourceexhausted"]),
-    (Kind::Timeout, true, &["timeout", "timedout", "deadlineexceeded"]),
-    (Kind::System, true, &["overload", "unavailable", "servererror", "internal"]),
-    (
-        Kind::Validation,
-        false,
-        &[
-            "invalid",
-            "badrequest",
-            "authentic",
-            "unauthorized",
-            "apikey",
-            "notfound",
-            "contextlength",
-            "contextsize",
-            "validation",
-            "unprocessable",
-            "notsupported",
-            "unsupported",
-        ],
-    ),
-];
-
-fn kind_of(report: &Report) -> (Kind, bool) {
-    let labels = [report.kind.as_deref(), report.code.as_deref()];
-    let mut words = String::new();
-    for label in labels.into_iter().flatten() {
-        words.extend(label.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).map(|c| c.to_ascii_lowercase()));
-        words.push('\n');
-    }
-    let named = WORDS.iter().find(|(_, _, wanted)| wanted.iter().any(|word| words.contains(word)));
-    if let Some((kind, recoverable, _)) = named {
-        return (*kind, *recoverable);
-    }
-    let status = labels.into_iter().flatten().find_map(|label| label.parse::<u16>().ok());
-    match status {
-        Some(402 | 403) => (Kind::Business, false),
-        Some(408 | 504) => (Kind::Timeout, true),
-        Some(429) => (Kind::RateLimit, true),
-        Some(400..=499) => (Kind::Validation, false),
-        _ => (Kind::System, true),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use streamkeeper_session::Kind;
+
     use super::*;
 
     fn kind(data: &str) -> (Kind, bool) {

@@ -1,4 +1,4 @@
-//! What a vendor's error object means: which of our kinds it is and whether trying again can help.
+//! Where the error objects of this API have their words; what these mean, `words` knows.
 //!
 //! Total: anything becomes a fault. Read are the nested `error` event, its flat form in the API reference, a failed
 //! response (`response.failed`, or a JSON answer with that status) and the error body of a status. Not here: where in
@@ -6,24 +6,20 @@
 //! `response.error`; what the compatible servers send beside them.
 
 use serde_json::{Map, Value};
-use streamkeeper_session::{Fault, Kind, Report};
+use streamkeeper_session::{Fault, Report};
 
 use super::ERROR;
 use crate::dialect::json::{LABEL_CAP, MESSAGE_CAP, capped, text_of};
+use crate::dialect::words::{self, judged};
 
 /// The fault in a JSON text that is known to report one, or in plain text.
 pub(super) fn fault(data: &[u8]) -> Box<Fault> {
     let report = match serde_json::from_slice(data) {
         Ok(Value::Object(whole)) => of_object(&whole),
         Ok(other) => Report { message: text_of(Some(&other), MESSAGE_CAP), ..Report::default() },
-        Err(_) => {
-            let text = String::from_utf8_lossy(data);
-            let message = Some(capped(text.trim(), MESSAGE_CAP)).filter(|text| !text.is_empty()).map(str::to_owned);
-            Report { message, ..Report::default() }
-        }
+        Err(_) => words::plain(data),
     };
-    let (kind, recoverable) = kind_of(&report);
-    Box::new(Fault::reported(kind, recoverable, report))
+    judged(report)
 }
 
 fn of_object(whole: &Map<String, Value>) -> Report {
@@ -40,10 +36,7 @@ fn of_object(whole: &Map<String, Value>) -> Report {
 
 /// Reads `inner`; what it lacks may stand beside it in `whole`.
 fn report(inner: &Map<String, Value>, whole: &Map<String, Value>) -> Report {
-    let first = |keys: &[&str], cap| {
-        let both = [inner, whole].into_iter();
-        both.flat_map(|map| keys.iter().map(|key| map.get(*key))).find_map(|value| text_of(value, cap))
-    };
+    let first = |keys: &[&str], cap| words::first(inner, whole, keys, cap);
     Report {
         // Of the flat form and of a failed response, `type` says only what the event is.
         kind: first(&["type", "error_type"], LABEL_CAP).filter(|kind| kind != ERROR && !kind.starts_with("response.")),
@@ -53,58 +46,10 @@ fn report(inner: &Map<String, Value>, whole: &Map<String, Value>) -> Report {
     }
 }
 
-/// Words to look for in type and code with `_`, `-` and spaces left out, in this order: money stands before rates,
-/// because `insufficient_quota` comes as a 429 and yet no wait helps, and policies before the images they are about.
-const WORDS: &[(Kind, bool, &[&str])] = &[
-    (
-        Kind::Business,
-        false,
-        &["quota", "billing", "balance", "payment", "permission", "forbidden", "policy", "contentfilter", "cancel"],
-    ),
-    (Kind::RateLimit, true, &["ratelimit", "toomanyrequests", "throttl"]),
-    (Kind::Timeout, true, &["timeout", "timedout"]),
-    (Kind::System, true, &["overload", "unavailable", "servererror", "internal"]),
-    (
-        Kind::Validation,
-        false,
-        &[
-            "invalid",
-            "badrequest",
-            "authentic",
-            "unauthorized",
-            "apikey",
-            "notfound",
-            "contextlength",
-            "image",
-            "validation",
-            "unprocessable",
-            "unsupported",
-        ],
-    ),
-];
-
-fn kind_of(report: &Report) -> (Kind, bool) {
-    let labels = [report.kind.as_deref(), report.code.as_deref()];
-    let mut words = String::new();
-    for label in labels.into_iter().flatten() {
-        words.extend(label.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).map(|c| c.to_ascii_lowercase()));
-        words.push('\n');
-    }
-    let named = WORDS.iter().find(|(_, _, wanted)| wanted.iter().any(|word| words.contains(word)));
-    if let Some((kind, recoverable, _)) = named {
-        return (*kind, *recoverable);
-    }
-    match labels.into_iter().flatten().find_map(|label| label.parse::<u16>().ok()) {
-        Some(402 | 403) => (Kind::Business, false),
-        Some(408 | 504) => (Kind::Timeout, true),
-        Some(429) => (Kind::RateLimit, true),
-        Some(400..=499) => (Kind::Validation, false),
-        _ => (Kind::System, true),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use streamkeeper_session::Kind;
+
     use super::*;
 
     #[test]
