@@ -48,7 +48,7 @@ fn the_wire_is_known_by_the_path_and_streams_by_the_body() {
 fn the_clients_survive_our_ids_but_must_see_the_body_break() {
     let tolerance = Cohere.tolerance();
     assert!(tolerance.ids && tolerance.retry && tolerance.comments && tolerance.abort_after_error);
-    assert_eq!(tolerance.keep_alive, KeepAlive::Comment);
+    assert_eq!(tolerance.keep_alive, crate::dialect::KeepAlive::Comment);
 }
 
 #[test]
