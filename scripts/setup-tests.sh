@@ -6,6 +6,8 @@
 #   Debian   chromium (browser tests), nginx (the benchmark's yardstick), curl
 #   Python   tests/e2e/.venv, from tests/e2e/requirements.txt; it brings a
 #            pinned Node as well, Debian's own being too old for the SDKs
+#            and, inside it, old/: versions that old programs still use, from
+#            tests/e2e/matrix/old-requirements.txt, each in a folder of its own
 #   Node     tests/e2e/node_modules, from tests/e2e/package-lock.json
 #
 # Which registries are asked is left to the machine's pip and npm settings.
@@ -72,6 +74,22 @@ install_python_packages() {
   echo "$want" >$stamp
 }
 
+# Old versions cannot be in the venv beside the current ones. What they need is
+# there already, so each comes alone.
+install_old_python_packages() {
+  local want list=$e2e/matrix/old-requirements.txt stamp=$venv/old/.installed
+  want=$(fingerprint $list)
+  [ "$(cat $stamp 2>/dev/null)" = "$want" ] && return
+  echo "setup-tests: old Python packages into $venv/old"
+  rm -rf $venv/old
+  local package
+  for package in $(sed 's/#.*//' $list); do
+    $venv/bin/python -m pip install -q --disable-pip-version-check --no-deps \
+      --target "$venv/old/${package/==/-}" "$package"
+  done
+  echo "$want" >$stamp
+}
+
 install_node_packages() {
   local want stamp=$e2e/node_modules/.installed
   want=$(fingerprint $e2e/package.json $e2e/package-lock.json)
@@ -84,5 +102,6 @@ install_node_packages() {
 
 install_debian_packages
 install_python_packages
+install_old_python_packages
 install_node_packages
 echo "setup-tests: ready"

@@ -39,10 +39,20 @@ pub struct Responses;
 
 impl Responses {
     /// Whether method and path are this wire's: a POST to a path whose last segment is `responses`, with whatever
-    /// before it (`/v1`, Azure's `/openai` and `/openai/v1`) and any query.
+    /// before it (`/v1`, Azure's `/openai` and `/openai/v1`) and any query; or a GET that has one of its responses
+    /// streamed again.
     pub fn recognises(ask: &Ask<'_>) -> bool {
-        ask.method == Method::POST && ask.uri.path().ends_with("/responses")
+        let posted = ask.method == Method::POST && ask.uri.path().ends_with("/responses");
+        posted || streams_again(ask)
     }
+}
+
+/// `GET …/responses/{id}?stream=true`, the API's own way to come back.
+fn streams_again(ask: &Ask<'_>) -> bool {
+    let mut path = ask.uri.path().rsplit('/');
+    let one_response = path.next().is_some_and(|id| !id.is_empty()) && path.next() == Some("responses");
+    let asked = ask.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true"));
+    ask.method == Method::GET && one_response && asked
 }
 
 impl Dialect for Responses {
@@ -52,6 +62,9 @@ impl Dialect for Responses {
 
     /// `Accept` is not asked: the SDKs send `application/json` even where they stream.
     fn asks(&self, ask: &Ask<'_>) -> Asks {
+        if streams_again(ask) {
+            return Asks::Stream;
+        }
         if Self::recognises(ask) { Asks::Body } else { Asks::No }
     }
 

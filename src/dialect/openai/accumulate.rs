@@ -68,15 +68,12 @@ fn merge(known: &mut Value, more: &Value) {
     }
 }
 
-/// `answer` as a stream shows it: the chunk's `object`, numbered tool calls, no usage unless it was asked for.
-pub(super) fn as_streamed(answer: &Value, usage: bool) -> Value {
+/// `answer` as a stream shows it: the chunk's `object`, numbered tool calls.
+pub(super) fn as_streamed(answer: &Value) -> Value {
     let mut streamed = answer.clone();
     let top = streamed.as_object_mut().unwrap();
     if top.get("object") == Some(&json!("chat.completion")) {
         top.insert("object".into(), json!("chat.completion.chunk"));
-    }
-    if !usage {
-        top.remove("usage");
     }
     for choice in top["choices"].as_array_mut().unwrap() {
         let calls = choice.get_mut("message").and_then(|message| message.get_mut("tool_calls"));

@@ -22,7 +22,7 @@ pub(super) fn events(text: &[u8], usage: bool) -> Result<Vec<OwnedEvent>, NoAnsw
     if let (Some(first), extras) = (events.first_mut(), answer.extras()) {
         *first = with_extras(first, &extras);
     }
-    events.extend(answer.usage_event(&head, usage));
+    answer.tell_usage(&head, usage, &mut events);
     events.push(done());
     Ok(events)
 }
@@ -83,13 +83,18 @@ impl<'a> Answer<'a> {
         Head::of(&self.top, self.chat)
     }
 
-    /// The usage chunk, if it is wanted and there is a usage.
-    pub(super) fn usage_event(&self, head: &Head, wanted: bool) -> Option<OwnedEvent> {
-        let usage = self.top.solid("usage").filter(|_| wanted)?;
-        let mut out = head.open();
-        out.raw("choices", "[]");
-        out.raw("usage", usage.get());
-        Some(OwnedEvent::new("", out.finish()))
+    /// Adds the usage, if there is one: as a chunk of its own where that was asked for, else on the last chunk, as
+    /// Mistral and others say it unasked.
+    pub(super) fn tell_usage(&self, head: &Head, asked: bool, events: &mut Vec<OwnedEvent>) {
+        let Some(usage) = self.top.solid("usage") else { return };
+        if asked {
+            let mut out = head.open();
+            out.raw("choices", "[]");
+            out.raw("usage", usage.get());
+            events.push(OwnedEvent::new("", out.finish()));
+        } else if let Some(last) = events.last_mut() {
+            *last = with_extras(last, &[("usage", usage)]);
+        }
     }
 
     /// Fields of the answer that are neither part of the head nor of the choices (Azure's `prompt_filter_results`).

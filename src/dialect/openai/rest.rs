@@ -36,7 +36,9 @@ pub(super) fn events(
     for told in &progress.told {
         events.extend(told.rest(&head)?);
     }
-    events.extend(answer.usage_event(&head, usage && !progress.usage));
+    if !progress.usage {
+        answer.tell_usage(&head, usage, &mut events);
+    }
     events.push(done());
     Some(events)
 }

@@ -30,6 +30,15 @@ fn error_event(error: &ErrorEvent, last: Option<Delivered<'_>>) -> OwnedEvent {
 }
 
 #[test]
+fn a_response_that_is_streamed_again_is_this_wire_too() {
+    let asks = |path| with_ask(Method::GET, path, b"", |ask| (Responses::recognises(ask), Responses.asks(ask)));
+    assert_eq!(asks("/v1/responses/resp_1?stream=true&starting_after=7"), (true, Asks::Stream));
+    assert_eq!(asks("/v1/responses/resp_1"), (false, Asks::No));
+    assert_eq!(asks("/v1/responses/resp_1/input_items?stream=true"), (false, Asks::No));
+    assert_eq!(asks("/v1/responses/?stream=true"), (false, Asks::No));
+}
+
+#[test]
 fn the_wire_is_known_by_method_and_the_end_of_the_path() {
     for path in
         ["/v1/responses", "/responses", "/openai/responses?api-version=2025-04-01-preview", "/openai/v1/responses"]

@@ -69,7 +69,7 @@ fn an_sdk_makes_the_same_answer_of_our_chunks() {
         for asked in [true, false] {
             let streamed = accumulate(&events(answer.to_string().as_bytes(), asked).unwrap());
             answer["choices"].as_array_mut().unwrap().sort_by_key(|choice| choice["index"].as_u64());
-            assert_eq!(streamed, as_streamed(&answer, asked));
+            assert_eq!(streamed, as_streamed(&answer));
         }
     }
 }
@@ -91,6 +91,15 @@ fn chunks_come_in_the_order_that_the_api_documents() {
         "[DONE]".into(),
     ];
     assert_eq!(data, wanted);
+}
+
+#[test]
+fn usage_that_was_not_asked_for_stands_on_the_last_chunk() {
+    let answer = br#"{"id":"c1","choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"total_tokens":1}}"#;
+    let events = events(answer, false).unwrap();
+    let last: Value = serde_json::from_str(&events[events.len() - 2].data).unwrap();
+    assert_eq!((&last["choices"][0]["finish_reason"], &last["usage"]["total_tokens"]), (&json!("stop"), &json!(1)));
+    assert_eq!(events.iter().filter(|event| event.data.contains("usage")).count(), 1);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn in_the_end(delivered: &[String], answer: &Value) -> Option<Value> {
 
 /// What it must have: the answer under the stream's own head.
 fn under_the_streams_head(answer: &Value) -> Value {
-    let mut whole = as_streamed(answer, true);
+    let mut whole = as_streamed(answer);
     whole["id"] = json!("stream");
     whole["created"] = json!(1);
     whole
@@ -143,7 +143,7 @@ fn a_choice_of_which_nothing_came_is_sent_whole() {
     let second = json!({"index": 1, "message": {"role": "assistant", "content": "cd"}, "finish_reason": "length"});
     answer["choices"].as_array_mut().unwrap().push(second);
     assert_eq!(in_the_end(&[role(), says("a")], &answer).unwrap(), under_the_streams_head(&answer));
-    assert_eq!(in_the_end(&[], &answer).unwrap(), as_streamed(&answer, true), "nothing delivered at all");
+    assert_eq!(in_the_end(&[], &answer).unwrap(), as_streamed(&answer), "nothing delivered at all");
 }
 
 #[test]

@@ -1,0 +1,1 @@
+"""Every SDK times every row: what real clients make of streams through the proxy."""
