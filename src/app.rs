@@ -58,10 +58,11 @@ impl App {
             }
         }
         show_limits(&settings);
+        let clock = Clock::start();
         Ok(Arc::new(Self {
-            upstreams: Upstreams::new(&settings)?,
+            upstreams: Upstreams::new(&settings, clock)?,
             store: Arc::new(store),
-            clock: Clock::start(),
+            clock,
             keyed: Keyed::new(&entropy),
             entropy,
             credential_cookies,

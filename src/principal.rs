@@ -9,7 +9,8 @@ use ring::hmac;
 
 use crate::clock::Entropy;
 
-const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+/// Headers that carry credentials.
+pub const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
 /// The owner of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

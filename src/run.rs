@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::app::App;
 use crate::clock::Entropy;
 use crate::config::Settings;
-use crate::upstream::ConnectError;
+use crate::upstream::{ConnectError, health};
 use crate::{admin, drain, front, server};
 
 /// How often finished sessions are looked through.
@@ -88,6 +88,7 @@ impl Bound {
         let (close, closing) = watch::channel(false);
         let operators = tokio::spawn(admin::run(Arc::clone(&app), metrics.clone(), admin));
         let sweeper = tokio::spawn(sweep(Arc::clone(&app), metrics));
+        let _checks = health::watch(&app.upstreams);
         let clients = tokio::spawn(server::run(Arc::clone(&app), front::stack(&app), data, closing));
         shutdown.await;
         drain::drain(&app).await;
@@ -103,6 +104,7 @@ async fn sweep(app: Arc<App>, metrics: PrometheusHandle) {
     loop {
         ticks.tick().await;
         app.store.sweep(app.clock.now());
+        app.upstreams.show();
         // Samples of histograms pile up until somebody scrapes, or this runs.
         metrics.run_upkeep();
     }

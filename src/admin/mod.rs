@@ -1,4 +1,4 @@
-//! The operators' port: health, metrics, live sessions. It shows no event, no header and no secret.
+//! The operators' port: health, metrics, live sessions, upstreams. It shows no event, no header and no secret.
 //!
 //! Off loopback every path but the two health checks needs the bearer token.
 
@@ -62,15 +62,17 @@ fn answer<B>(app: &App, metrics: &PrometheusHandle, request: &Request<B>) -> Ans
     match path {
         "/metrics" => {
             app.store.sweep(app.clock.now());
+            app.upstreams.show();
             text(StatusCode::OK, metrics.render())
         }
         "/api/sessions" => {
             let sessions: Vec<_> = app.store.all().iter().map(|session| app.state_of(session)).collect();
             json(&json!({ "draining": app.is_draining(), "sessions": sessions }))
         }
+        "/api/upstreams" => json(&json!({ "upstreams": app.upstreams.to_json() })),
         _ => match path.strip_prefix("/api/sessions/").and_then(|id| one(app, id)) {
             Some(state) => json(&state),
-            None => text(StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz or /api/sessions\n"),
+            None => text(StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz, /api/sessions or /api/upstreams\n"),
         },
     }
 }

@@ -132,14 +132,18 @@ impl Reader<'_> {
     /// A secret, from the environment or from a file. Its text stands in no message, nor does the name it was looked up by:
     /// that may be the secret itself, put in the wrong place.
     pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        let value = self.take(key, Ok)?;
+        self.secret_of(key, value)
+    }
+
+    /// The same for a value that was taken out of its place already.
+    pub(super) fn secret_of(&mut self, key: &str, value: Value) -> Option<Secret> {
         let env = self.env();
         let from_env =
             |name: &str| env.var(name).ok_or_else(|| "no environment variable has this name; set it".to_owned());
         let from_file = |path: &str| Ok(read_text(env, path)?.trim_end_matches(['\r', '\n']).to_owned());
-        let text = self.optional_table_from(key, into_secret_table, |secret| {
-            secret.one_of(&[("env", &from_env), ("file", &from_file)])
-        });
-        let text = text.flatten()?;
+        let table = into_secret_table(value).map_err(|message| self.problem(key, message)).ok()?;
+        let text = self.inside(key, table, |secret| secret.one_of(&[("env", &from_env), ("file", &from_file)]))?;
         if text.is_empty() {
             self.problem(key, "the secret is empty; an empty variable or file keeps nobody out");
         }

@@ -68,18 +68,41 @@ impl<'a> Reader<'a> {
         key: &'static str,
         read: impl FnOnce(&mut Reader<'a>) -> T,
     ) -> Option<T> {
-        self.optional_table_from(key, into_table, read)
+        let table = self.take(key, into_table)?;
+        Some(self.inside(key, table, read))
     }
 
-    /// The same, where what is no table deserves a message of its own.
-    pub(super) fn optional_table_from<T>(
+    /// A table that was taken out of its place already.
+    pub(super) fn inside<T>(&self, key: &str, table: Table, read: impl FnOnce(&mut Reader<'a>) -> T) -> T {
+        Self::scope(self.context, self.path_of(key), table, read)
+    }
+
+    /// A list whose items are strings, or tables where there is more to say. Items with a problem are left out.
+    pub(super) fn strings_or_tables<T>(
         &mut self,
         key: &'static str,
-        into_table: impl FnOnce(Value) -> Result<Table, String>,
-        read: impl FnOnce(&mut Reader<'a>) -> T,
-    ) -> Option<T> {
-        let table = self.take(key, into_table)?;
-        Some(Self::scope(self.context, self.path_of(key), table, read))
+        parse: impl Fn(&str) -> Result<T, String>,
+        mut read: impl FnMut(&mut Reader<'a>) -> Option<T>,
+    ) -> Vec<T> {
+        let items = self.array(key, "a list of strings").unwrap_or_default();
+        let mut values = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let place = format!("{key}[{index}]");
+            match item {
+                Value::Table(table) => values.extend(self.inside(&place, table, &mut read)),
+                Value::String(text) => match parse(&text) {
+                    Ok(value) => values.push(value),
+                    Err(message) => self.problem(&place, message),
+                },
+                other => self.problem(&place, expected("a string or a table", &other)),
+            }
+        }
+        values
+    }
+
+    /// A table whose keys are names of the writer's own choice.
+    pub(super) fn names(&mut self, key: &'static str) -> Vec<(String, Value)> {
+        self.take(key, into_table).unwrap_or_default().into_iter().collect()
     }
 
     /// A list of tables. Those that yield `None` (after a problem) are left out.
@@ -212,7 +235,7 @@ pub(super) fn expected(what: &str, found: &Value) -> String {
 }
 
 /// A key as TOML would write it in a path.
-fn quoted(key: &str) -> String {
+pub(super) fn quoted(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if bare { key.to_owned() } else { format!("{key:?}") }
 }

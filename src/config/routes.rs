@@ -11,9 +11,9 @@ use super::file::SECOND;
 use super::keys::one_of_words;
 use super::reader::Reader;
 use super::settings::{
-    Detach, DialectChoice, Fallback, Generic, Ids, Prefill, Protocol, Retry, Route, Rung, SessionKey, Timeouts,
-    Upstream,
+    Detach, DialectChoice, Fallback, Generic, Ids, Prefill, Retry, Route, Rung, SessionKey, Timeouts, Upstream,
 };
+use super::upstreams::{chain, nowhere, upstream_of};
 use super::values;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -67,12 +67,14 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
     let fallback = r.table("fallback", fallback);
     let prefill = r.optional("prefill", |word| one_of_words(word, &PREFILLS));
     let upstream = r.required("upstream", |name| upstream_of(name, upstreams)).unwrap_or_else(nowhere);
+    let failover = failover(r, &upstream, upstreams);
     Route {
         name: matches.label(),
         path: matches.path,
         methods: matches.methods,
         host: matches.host,
         upstream,
+        failover,
         dialect: r.choice("dialect", DialectChoice::Auto, &DIALECTS),
         generic: r.table("generic", generic),
         ids: r.choice("ids", Ids::Auto, &IDS),
@@ -90,16 +92,15 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
     }
 }
 
-/// Stands in where the upstream is unknown, so that the route's other keys are checked too. The problem noted with it keeps
-/// it out of any settings.
-fn nowhere() -> Arc<Upstream> {
-    Arc::new(Upstream { name: String::new(), endpoints: Vec::new(), protocol: Protocol::Auto, ca: None })
-}
-
-fn upstream_of(name: &str, upstreams: &[Arc<Upstream>]) -> Result<Arc<Upstream>, String> {
-    let known = || upstreams.iter().map(|upstream| upstream.name.as_str()).collect::<Vec<_>>().join(", ");
-    let found = upstreams.iter().find(|upstream| upstream.name == name);
-    found.cloned().ok_or_else(|| format!("no upstream is named {name:?}; known: {}", known()))
+/// The upstream's own list, unless the route has one.
+fn failover(r: &mut Reader<'_>, upstream: &Upstream, upstreams: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
+    let written = r.has("failover");
+    let names = r.list("failover", Vec::new(), values::label);
+    if written {
+        return chain(r, "failover", upstream, &names, upstreams);
+    }
+    // What is wrong with the upstream's own list was noted there.
+    upstream.failover.iter().filter_map(|name| upstream_of(name, upstreams).ok()).collect()
 }
 
 /// Which requests a route takes.

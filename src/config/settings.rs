@@ -3,15 +3,16 @@
 //! Not here: how any of it is written down (see `file`). A `Settings` that exists is valid,
 //! so nothing downstream validates again. Keys and meanings follow the design's section 2.
 
+mod upstream;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{Authority, Scheme};
 use http::{HeaderName, Method};
 use streamkeeper_session::Plan;
-pub use streamkeeper_session::{Detach, Retry, Rung, Timeouts};
+pub use streamkeeper_session::{BreakerPlan, Detach, Retry, Rung, Timeouts};
+pub use upstream::{Budget, Credential, Endpoint, Health, Models, Protocol, Upstream};
 
 use super::secret::Secret;
 
@@ -62,41 +63,6 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-/// A named group of equivalent endpoints.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// Unique name; a metric label.
-    pub name: String,
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// Which HTTP version to speak.
-    pub protocol: Protocol,
-    /// A PEM file of certificate authorities instead of the system's.
-    pub ca: Option<PathBuf>,
-}
-
-/// One base URL: requests go to `scheme://authority` + `base` + the caller's path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// `http` or `https`.
-    pub scheme: Scheme,
-    /// Host and optional port, never user information.
-    pub authority: Authority,
-    /// Path prefix put before the caller's path, without a trailing slash; empty for none.
-    pub base: String,
-}
-
-/// HTTP version spoken to an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// ALPN decides on https (h2 or HTTP/1.1); HTTP/1.1 on http.
-    Auto,
-    /// HTTP/1.1 always.
-    Http1,
-    /// HTTP/2 always; on http with prior knowledge.
-    Http2,
-}
-
 /// What happens to requests that match.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -110,6 +76,8 @@ pub struct Route {
     pub host: Option<String>,
     /// Where the requests go.
     pub upstream: Arc<Upstream>,
+    /// Where they go when that one cannot answer, in this order.
+    pub failover: Vec<Arc<Upstream>>,
     /// Which wire is spoken.
     pub dialect: DialectChoice,
     /// Markers of the `generic` dialect.
@@ -142,7 +110,8 @@ pub struct Route {
 
 impl Route {
     /// What this route allows for one session. `known_before_head`: its client can come back without having seen the head.
-    pub fn plan(&self, endpoints: usize, known_before_head: bool) -> Plan {
+    pub fn plan(&self, known_before_head: bool) -> Plan {
+        let endpoints = |upstream: &Arc<Upstream>| u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX);
         Plan {
             timeouts: self.timeouts,
             commit_after: self.commit_after,
@@ -150,7 +119,8 @@ impl Route {
             fallback: self.fallback.map(|fallback| fallback.timeout),
             after_partial: self.after_partial.clone(),
             detach: self.detach,
-            endpoints: u32::try_from(endpoints).unwrap_or(u32::MAX),
+            endpoints: endpoints(&self.upstream),
+            failover: self.failover.iter().map(endpoints).collect(),
             known_before_head,
         }
     }

@@ -5,6 +5,7 @@ mod ports;
 mod routes;
 mod sample;
 mod total;
+mod upstreams;
 
 use std::collections::HashMap;
 use std::io;

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use http::uri::{Authority, Scheme, Uri};
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::settings::Endpoint;
 
@@ -37,7 +37,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
         return Err(format!("the host or port is not valid; {ADVICE}"));
     }
     let Some(target) = parts.path_and_query else {
-        return Ok(Endpoint { scheme, authority, base: String::new() });
+        return Ok(Endpoint { scheme, authority, base: String::new(), weight: 1, priority: 0 });
     };
     if target.query().is_some() {
         return Err("has a query (?…); remove it, the caller's query is passed on".to_owned());
@@ -46,7 +46,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     if !base.is_empty() {
         plain_path(base)?;
     }
-    Ok(Endpoint { scheme, authority, base: base.to_owned() })
+    Ok(Endpoint { scheme, authority, base: base.to_owned(), weight: 1, priority: 0 })
 }
 
 /// No port, or one from 1 to 65535.
@@ -106,6 +106,11 @@ pub(super) fn method(text: &str) -> Result<Method, String> {
 pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| format!("{text:?} is not a header's name; write one such as \"x-session-id\""))
+}
+
+/// The value of a header; no message repeats it, it may be a secret.
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_| "is not a header's value; write visible characters on one line".to_owned())
 }
 
 /// The name of a cookie: a token.

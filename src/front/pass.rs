@@ -25,7 +25,7 @@ use crate::dialect;
 use crate::pump::Begin;
 use crate::telemetry::metrics;
 use crate::upstream::headers::strip_hop_by_hop;
-use crate::upstream::{BoxError, Dialler, UpstreamBody};
+use crate::upstream::{BoxError, Dialler, Try, UpstreamBody};
 
 /// Passes a call, or hands on one that is a stream.
 pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<Start>) -> Result<Answer, Refused> {
@@ -33,9 +33,10 @@ pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<
         return next.oneshot(Start { call, begin: Begin::Dial }).await;
     }
     let trouble = Arc::new(OnceLock::new());
+    let as_asked = |body: &Bytes| app.upstreams.of(&call.route).map_or_else(|| body.clone(), |to| to.body(body));
     let (body, kept) = match std::mem::replace(&mut call.work, Work::PassRead(Bytes::new())) {
         Work::PassRead(body) | Work::Stream(body) => {
-            (Full::new(body.clone()).map_err(never).boxed_unsync(), Some(body))
+            (Full::new(as_asked(&body)).map_err(never).boxed_unsync(), Some(body))
         }
         Work::Pass(body) => (Paced::new(body, app.settings.limits.body_timeout, &trouble).boxed_unsync(), None),
     };
@@ -69,7 +70,7 @@ async fn send(dialler: &Dialler, call: &UpstreamCall, body: UpstreamBody) -> Res
     if body.size_hint().exact().is_some() {
         outgoing.headers.remove(CONTENT_LENGTH); // made anew from the body itself
     }
-    let sending = dialler.send(outgoing, body, false);
+    let sending = dialler.send(outgoing, body);
     match tokio::time::timeout(call.route.timeouts.total, sending).await {
         Err(_) => Err(Code::TotalTimeout.into()),
         Ok(Err(none)) => Err(none.fault),
@@ -84,6 +85,9 @@ fn is_stream(call: &UpstreamCall, response: &Response<Incoming>) -> bool {
 /// An upstream's response as it is, but for what is about one hop.
 pub(super) fn passed(response: Response<Incoming>) -> Answer {
     let (mut head, body) = response.into_parts();
+    if let Some(out) = head.extensions.remove::<Arc<Try>>() {
+        out.well();
+    }
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
     if head.status != StatusCode::SWITCHING_PROTOCOLS {

@@ -27,7 +27,7 @@ pub(super) async fn upgrade(
         outgoing.headers.insert(UPGRADE, protocol);
         outgoing.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let sending = dialler.send(outgoing, body, false);
+    let sending = dialler.send(outgoing, body);
     let mut response = match tokio::time::timeout(call.route.timeouts.total, sending).await {
         Err(_) => return Err(Code::TotalTimeout.into()),
         Ok(response) => response.map_err(|none| none.fault)?,

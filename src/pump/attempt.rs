@@ -57,12 +57,10 @@ pub(super) enum Progress {
 
 impl Attempt {
     /// Sends a request.
-    pub(super) fn dial(dialler: Arc<Dialler>, outgoing: Outgoing, body: Bytes, dial: Dial) -> Self {
-        let other = matches!(dial, Dial::Stream { other_endpoint: true });
-        let sending = async move {
-            let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
-            dialler.send(outgoing, body, other).await
-        };
+    pub(super) fn dial(dialler: &Arc<Dialler>, endpoint: usize, outgoing: Outgoing, body: &Bytes, dial: Dial) -> Self {
+        let body = Full::new(dialler.body(body)).map_err(|never| match never {}).boxed_unsync();
+        let dialler = Arc::clone(dialler);
+        let sending = async move { dialler.send_to(endpoint, outgoing, body).await };
         Self::Dialing(Box::pin(sending), dial)
     }
 

@@ -72,7 +72,7 @@ impl Pump {
         self.sealed = true;
         self.tally.over(fault.map(|fault| fault.code.as_str()));
         if fault.is_none() {
-            self.dialler.note(true);
+            self.aim.dialler().group().note(true);
         }
         self.app.store.ended(&self.session);
         let age = self.app.clock.now().saturating_sub(self.session.started);
@@ -83,6 +83,7 @@ impl Pump {
             session = %self.session.id,
             request_id = %self.session.request_id,
             route = %self.session.route.name,
+            upstream = %self.aim.dialler().group().upstream().name,
             dialect = self.session.dialect.name(),
             outcome,
             code = fault.map(|fault| fault.code.as_str()),

@@ -4,6 +4,7 @@
 //! says, tells it what happened, and keeps the one timer it asks for. At a tie data beats the timer: I/O is polled
 //! before it.
 
+mod aim;
 mod attempt;
 mod ending;
 mod inflate;
@@ -30,7 +31,8 @@ use crate::app::App;
 use crate::dialect::{Delivered, Reader};
 use crate::store::{Control, LiveSession, Numbering, Phase, Source, WholeAnswer};
 use crate::telemetry::metrics::StreamMeter;
-use crate::upstream::{Dialler, Outgoing};
+use crate::upstream::{Dialler, Outgoing, Try};
+use aim::Aim;
 use attempt::{Attempt, Progress};
 use reading::numbering;
 use request::Next;
@@ -62,7 +64,7 @@ pub enum Begin {
 pub struct Pump {
     app: Arc<App>,
     session: Arc<LiveSession>,
-    dialler: Arc<Dialler>,
+    aim: Aim,
     request: Kept,
     machine: Session,
     meter: StreamMeter,
@@ -82,9 +84,9 @@ pub struct Pump {
 
 impl Pump {
     /// Starts a task that runs until the session has ended.
-    pub fn spawn(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Kept, begin: Begin) {
+    pub fn spawn(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Kept, mut begin: Begin) {
         let known = request.outgoing.headers.contains_key(crate::upstream::headers::IDEMPOTENCY_KEY);
-        let mut plan = session.route.plan(dialler.endpoints(), known);
+        let mut plan = session.route.plan(known);
         let (seed, now) = (app.entropy.u64(), app.clock.now());
         let machine = match begin {
             Begin::Dial => Session::new(plan, seed, now),
@@ -95,10 +97,14 @@ impl Pump {
                 Session::adopted(plan, seed, now)
             }
         };
+        let out = match &mut begin {
+            Begin::Dial => None,
+            Begin::Adopted { response, .. } => response.extensions_mut().remove::<Arc<Try>>(),
+        };
         let mut pump = Self {
             app: Arc::clone(app),
             session: Arc::clone(session),
-            dialler: Arc::clone(dialler),
+            aim: Aim::new(app, &session.route, dialler, out),
             request,
             machine,
             meter: StreamMeter::begin(&session.route.name),
@@ -150,6 +156,10 @@ impl Pump {
         match action {
             Action::Dial(dial) => self.dial(dial),
             Action::HangUp => self.hang_up(),
+            Action::Elsewhere => {
+                self.aim.elsewhere();
+                self.refusal = None;
+            }
             Action::Commit => self.session.log.update(|log| log.phase = Phase::Open),
             Action::Refuse(fault) => self.refuse(fault).await,
             Action::Finish(end) => self.finish(end),
@@ -160,16 +170,20 @@ impl Pump {
         let partial = self.machine.has_delivered();
         let kind = if partial { "after_partial" } else { "before_content" };
         match request::next(&self.session, &self.request, dial, self.last_kept.as_deref(), partial) {
-            Some(Next { outgoing, body, reader }) => {
-                self.tally.out((dial == Dial::Fallback).then_some(kind));
-                self.reader = reader;
-                self.attempt = Attempt::dial(Arc::clone(&self.dialler), outgoing, body, dial);
-            }
+            Some(Next { outgoing, body, reader }) => match self.aim.take(dial, &self.machine) {
+                Ok(endpoint) => {
+                    self.tally.out((dial == Dial::Fallback).then_some(kind));
+                    self.reader = reader;
+                    self.attempt = Attempt::dial(self.aim.dialler(), endpoint, outgoing, &body, dial);
+                }
+                Err(fault) => self.machine.handle(self.app.clock.now(), Input::Denied(fault)),
+            },
             None => self.machine.handle(self.app.clock.now(), Input::Impossible),
         }
     }
 
     fn hang_up(&mut self) {
+        self.aim.over();
         if let Attempt::Reading(reading) = std::mem::replace(&mut self.attempt, Attempt::None) {
             self.remember_id(reading.last_kept());
         }
@@ -193,6 +207,9 @@ impl Pump {
             Progress::Response(Err(none), _) => self.failed(none.fault, none.sent),
             Progress::Batch(batch) => {
                 self.arrived(now, batch.events);
+                if batch.content || matches!(batch.over, Some(Ok(()))) {
+                    self.aim.well();
+                }
                 if batch.events > 0 {
                     self.machine.handle(now, Input::Events { content: batch.content });
                 }
@@ -218,8 +235,8 @@ impl Pump {
     }
 
     fn failed(&mut self, fault: Fault, sent: bool) {
-        self.hang_up();
         self.note_failure(&fault);
+        self.hang_up();
         self.machine.handle(self.app.clock.now(), Input::Failed { fault, sent });
     }
 
@@ -231,9 +248,10 @@ impl Pump {
 
     fn note_failure(&mut self, fault: &Fault) {
         self.tally.over(Some(fault.code.as_str()));
+        self.aim.failed(fault);
         // A caller's own mistake says nothing about the upstream's health.
         if !matches!(fault.kind, Kind::Validation | Kind::Business) {
-            self.dialler.note(false);
+            self.aim.dialler().group().note(false);
         }
         tracing::debug!(session = %self.session.id, code = %fault, cause = fault.cause.as_deref(), "try failed");
     }
@@ -263,6 +281,7 @@ impl Pump {
         if dial == Dial::Resume && head.status == StatusCode::NO_CONTENT {
             // Asked for what comes after its last event, the upstream says that there is nothing more.
             self.tally.over(None);
+            self.aim.well();
             return self.machine.handle(self.app.clock.now(), Input::Done);
         }
         if let Some(fault) = attempt::refusal_of(&head) {
@@ -318,6 +337,7 @@ impl Pump {
                 let _ = log.ring.push(&record, None);
             }
         });
+        self.aim.well();
         let now = self.app.clock.now();
         self.arrived(now, events.len() as u64);
         self.machine.handle(now, Input::Events { content: true });

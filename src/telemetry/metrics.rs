@@ -7,7 +7,7 @@ use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use streamkeeper_session::{Fault, Gap};
+use streamkeeper_session::{BreakerState, Fault, Gap};
 
 const ERRORS: &str = "stream_errors_total";
 const DURATION: &str = "stream_duration_seconds";
@@ -28,6 +28,7 @@ const EVICTED: &str = "stream_ring_evicted_events_total";
 const ORPHANS: &str = "stream_orphans";
 const SAVED: &str = "stream_saved_generations_total";
 const DRAINING: &str = "stream_draining";
+const BREAKER: &str = "stream_breaker_state";
 const REPAIRED: &str = "stream_utf8_repairs_total";
 const LIMIT: &str = "stream_limit";
 const REFUSED: &str = "stream_limit_refusals_total";
@@ -76,6 +77,7 @@ fn describe() {
     describe_gauge!(ORPHANS, "Running sessions nobody is attached to");
     describe_counter!(SAVED, "Answers that a client came back to instead of paying for another");
     describe_gauge!(DRAINING, "1 while this process goes away");
+    describe_gauge!(BREAKER, "The worst breaker of an upstream's endpoints: 0 closed, 1 half-open, 2 open");
     describe_counter!(REPAIRED, "Invalid UTF-8 sequences replaced in upstream events");
     describe_gauge!(LIMIT, "Configured limits, by name");
     describe_counter!(REFUSED, "Requests refused because of a limit, by its name");
@@ -191,6 +193,16 @@ pub fn utf8_repairs(count: usize) {
     if count > 0 {
         counter!(REPAIRED).increment(count as u64);
     }
+}
+
+/// The worst breaker of an upstream's endpoints.
+pub fn breaker_state(upstream: &str, worst: BreakerState) {
+    let value = match worst {
+        BreakerState::Closed => 0.0,
+        BreakerState::HalfOpen => 1.0,
+        BreakerState::Open => 2.0,
+    };
+    gauge!(BREAKER, "upstream" => upstream.to_owned()).set(value);
 }
 
 /// A limit as configured.

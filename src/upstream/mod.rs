@@ -1,15 +1,25 @@
 //! Connections to upstreams: addresses from the configuration only, TLS always verified, no redirect followed.
 //!
+//! | module | what it holds |
+//! |---|---|
+//! | `connect` | TCP and TLS within the connect timeout |
+//! | [`headers`] | what crosses a hop |
+//! | `dress` | what a request looks like to one upstream: credentials, headers, names of models |
+//! | `group` | which endpoint gets the next request, breakers, the retry budget |
+//! | [`health`] | active checks |
+//!
 //! Not here: whether and when to try again (the session's machine says so) and what an answer means.
 
 mod connect;
+mod dress;
+mod group;
 pub mod headers;
+pub mod health;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,9 +30,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use streamkeeper_session::{Code, Fault};
 
+use crate::clock::Clock;
 use crate::config::{Endpoint, Protocol, Route, Settings, Upstream};
+use crate::telemetry::metrics;
 pub use connect::ConnectError;
 use connect::{ConnectTimedOut, Connector};
+pub use group::{Group, Try, Wish};
 
 /// Any error of a body.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -55,10 +68,8 @@ pub struct NoResponse {
 /// Dials one upstream for one route.
 #[derive(Debug)]
 pub struct Dialler {
-    upstream: Arc<Upstream>,
+    group: Arc<Group>,
     client: Client<Connector, UpstreamBody>,
-    next: AtomicUsize,
-    failures: AtomicU32,
 }
 
 impl Dialler {
@@ -66,7 +77,8 @@ impl Dialler {
     ///
     /// # Errors
     /// When the certificate authorities cannot be loaded.
-    pub fn new(upstream: &Arc<Upstream>, connect: Duration) -> Result<Self, ConnectError> {
+    fn new(group: &Arc<Group>, connect: Duration) -> Result<Self, ConnectError> {
+        let upstream = group.upstream();
         let connector = Connector::new(upstream, connect)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_CONNECTION)
@@ -74,48 +86,67 @@ impl Dialler {
             .timer(TokioTimer::new())
             .http2_only(upstream.protocol == Protocol::Http2)
             .build(connector);
-        Ok(Self { upstream: Arc::clone(upstream), client, next: AtomicUsize::new(0), failures: AtomicU32::new(0) })
+        Ok(Self { group: Arc::clone(group), client })
+    }
+
+    /// The upstream's endpoints as all its diallers know them.
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// How many endpoints there are.
     pub fn endpoints(&self) -> usize {
-        self.upstream.endpoints.len()
+        self.group.upstream().endpoints.len()
     }
 
     /// Whether the last requests failed: clients are asked to come back later than usual.
     pub fn is_ill(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) > 1
+        self.group.is_ill()
     }
 
-    /// Notes how a stream or a try ended.
-    pub fn note(&self, well: bool) {
-        if well {
-            self.failures.store(0, Ordering::Relaxed);
-        } else {
-            self.failures.fetch_add(1, Ordering::Relaxed);
+    /// A body whose model has the upstream's name for it.
+    pub fn body(&self, body: &Bytes) -> Bytes {
+        dress::rename(&self.group.upstream().models, body)
+    }
+
+    /// Sends a request that is sent once, whatever becomes of it, to the endpoint that is next.
+    ///
+    /// The response carries an `Arc<`[`Try`]`>` in its extensions: the request is out until that is dropped. A 5xx was
+    /// noted; whether anything else is well, the caller must say.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    pub async fn send(&self, outgoing: Outgoing, body: UpstreamBody) -> Result<Response<Incoming>, NoResponse> {
+        let Some(out) = self.group.choose(&Wish::default()) else {
+            return Err(NoResponse { fault: Code::UpstreamUnreachable.into(), sent: false });
+        };
+        self.group.count_request();
+        let mut response =
+            self.send_to(out.endpoint(), outgoing, body).await.inspect_err(|none| out.failed(&none.fault))?;
+        if response.status().is_server_error() {
+            out.failed(&Code::UpstreamUnavailable.into());
         }
+        response.extensions_mut().insert(Arc::new(out));
+        Ok(response)
     }
 
-    /// Sends a request. `other_endpoint`: not where the last one went.
+    /// Sends a request to this endpoint, dressed as the upstream wants it.
     ///
     /// Dropping the future, and later the response's body, ends the upstream's work.
     ///
     /// # Errors
     /// A fault with `connect_timeout`, `upstream_unreachable` or `upstream_reset`.
-    pub async fn send(
+    pub async fn send_to(
         &self,
-        outgoing: Outgoing,
+        endpoint: usize,
+        mut outgoing: Outgoing,
         body: UpstreamBody,
-        other_endpoint: bool,
     ) -> Result<Response<Incoming>, NoResponse> {
-        let turn = if other_endpoint {
-            self.next.fetch_add(1, Ordering::Relaxed) + 1
-        } else {
-            self.next.load(Ordering::Relaxed)
-        };
-        let Some(endpoint) = self.upstream.endpoints.get(turn % self.endpoints().max(1)) else {
+        let upstream = self.group.upstream();
+        let Some(endpoint) = upstream.endpoints.get(endpoint) else {
             return Err(NoResponse { fault: Code::UpstreamUnreachable.into(), sent: false });
         };
+        dress::dress(upstream, &mut outgoing);
         let request = aim(endpoint, outgoing, body).map_err(|error| NoResponse {
             fault: Fault::new(Code::InvalidRequest).cause(error.to_string()),
             sent: false,
@@ -169,9 +200,12 @@ pub fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// The diallers of all routes. Routes with the same upstream and connect timeout share one.
-#[derive(Debug, Default)]
+/// The ways to all upstreams. Routes with the same upstream and connect timeout share a dialler; all diallers of an
+/// upstream share what is known about its endpoints.
+#[derive(Debug)]
 pub struct Upstreams {
+    /// As configured, in that order.
+    groups: Vec<Arc<Group>>,
     diallers: HashMap<(String, Duration), Arc<Dialler>>,
 }
 
@@ -180,18 +214,49 @@ impl Upstreams {
     ///
     /// # Errors
     /// When the certificate authorities of an upstream cannot be loaded.
-    pub fn new(settings: &Settings) -> Result<Self, ConnectError> {
+    pub fn new(settings: &Settings, clock: Clock) -> Result<Self, ConnectError> {
+        let groups: Vec<_> = settings.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream, clock))).collect();
         let mut diallers = HashMap::new();
         for route in &settings.routes {
-            if let Entry::Vacant(place) = diallers.entry((route.upstream.name.clone(), route.timeouts.connect)) {
-                place.insert(Arc::new(Dialler::new(&route.upstream, route.timeouts.connect)?));
+            for upstream in [&route.upstream].into_iter().chain(&route.failover) {
+                let group = groups.iter().find(|group| group.upstream().name == upstream.name);
+                if let (Some(group), Entry::Vacant(place)) = (group, diallers.entry(key(route, upstream))) {
+                    place.insert(Arc::new(Dialler::new(group, route.timeouts.connect)?));
+                }
             }
         }
-        Ok(Self { diallers })
+        Ok(Self { groups, diallers })
     }
 
     /// The dialler of `route`, which must come from the same settings.
     pub fn of(&self, route: &Route) -> Option<&Arc<Dialler>> {
-        self.diallers.get(&(route.upstream.name.clone(), route.timeouts.connect))
+        self.diallers.get(&key(route, &route.upstream))
     }
+
+    /// The diallers that `route` fails over to, in order.
+    pub fn failover_of(&self, route: &Route) -> impl Iterator<Item = &Arc<Dialler>> {
+        route.failover.iter().filter_map(|upstream| self.diallers.get(&key(route, upstream)))
+    }
+
+    /// One dialler of each upstream that is used.
+    fn one_of_each(&self) -> impl Iterator<Item = &Arc<Dialler>> {
+        let of = |group: &Arc<Group>| self.diallers.values().find(|dialler| Arc::ptr_eq(dialler.group(), group));
+        self.groups.iter().filter_map(of)
+    }
+
+    /// Shows the state of all breakers as it is now: it changes with time alone, too.
+    pub fn show(&self) {
+        for group in &self.groups {
+            metrics::breaker_state(&group.upstream().name, group.worst());
+        }
+    }
+
+    /// All upstreams, for operators.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.groups.iter().map(|group| group.to_json()).collect()
+    }
+}
+
+fn key(route: &Route, upstream: &Upstream) -> (String, Duration) {
+    (upstream.name.clone(), route.timeouts.connect)
 }

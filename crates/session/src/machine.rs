@@ -10,6 +10,7 @@
 //!                          nothing delivered: verdict ┄┄┐    delivered: the ladder
 //!                             │ GiveUp                  ┊      │ rung: Dial(Resume), (Continuation), (Fallback)
 //!                             ▼                         ┊      ▼ none left
+//!                    Elsewhere while there is another upstream,
 //!                    Dial(Fallback) once, then Refuse (no head sent yet) or Finish(Failed)
 //! ```
 //!
@@ -22,86 +23,8 @@ use std::time::Duration;
 
 use crate::backoff::{Backoff, Seed};
 use crate::fault::{Code, End, Fault};
-use crate::policy::{Detach, Retry, Rung, Timeouts, Verdict, fallback_may_help, may_climb, verdict};
-
-/// What a route allows for one session. Instants are durations since an origin of the caller's choice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Time limits. `connect` is the dialler's to keep.
-    pub timeouts: Timeouts,
-    /// The head is sent at the latest this long after the start.
-    pub commit_after: Duration,
-    /// Tries before the first content.
-    pub retry: Retry,
-    /// Dial → whole answer of a non-stream request; `None`: no fallback.
-    pub fallback: Option<Duration>,
-    /// What to try after content was delivered, in order.
-    pub after_partial: Vec<Rung>,
-    /// What happens when nobody is attached.
-    pub detach: Detach,
-    /// Endpoints to choose from.
-    pub endpoints: u32,
-    /// A client can come back although it has not seen the head (an Idempotency-Key, say).
-    pub known_before_head: bool,
-}
-
-/// What kind of request to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dial {
-    /// The client's own request. `other_endpoint`: not the one used last.
-    Stream {
-        /// Prefer an endpoint other than the last.
-        other_endpoint: bool,
-    },
-    /// What makes the upstream itself go on after what it has sent.
-    Resume,
-    /// What makes the model go on with the text it has written.
-    Continuation,
-    /// The same without streaming.
-    Fallback,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// The response head of a stream is there and promises one.
-    Head,
-    /// Events arrived; `content` if any of them is part of the answer.
-    Events {
-        /// Some event is part of the answer.
-        content: bool,
-    },
-    /// There is no such request: what was to be dialled last does not exist for this stream.
-    Impossible,
-    /// The answer is whole.
-    Done,
-    /// The try is over without success.
-    Failed {
-        /// What went wrong.
-        fault: Fault,
-        /// The request may have reached the upstream.
-        sent: bool,
-    },
-    /// So many clients are attached now.
-    Readers(usize),
-    /// End it now with this fault (DELETE, drain).
-    Stop(Fault),
-}
-
-/// What to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Send a request to the upstream.
-    Dial(Dial),
-    /// Close the upstream, whatever it is doing.
-    HangUp,
-    /// Let the client have its response head.
-    Commit,
-    /// No head was sent: answer with a status.
-    Refuse(Fault),
-    /// Append the terminal event if it is a failure, and seal.
-    Finish(End),
-}
+use crate::plan::{Action, Dial, Input, Plan};
+use crate::policy::{Detach, Rung, Verdict, fallback_may_help, may_climb, may_fail_over, verdict};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -139,6 +62,10 @@ pub struct Session {
     commit_due: Option<Duration>,
     detach_due: Option<Duration>,
     streams: u32,
+    /// The part of `streams` that went to the upstream in use.
+    tries: u32,
+    /// Which upstream is in use: how many of `plan.failover` were turned to.
+    moves: usize,
     mends: u32,
     fallback_spent: bool,
     rung: usize,
@@ -161,8 +88,9 @@ impl Session {
     pub fn adopted(mut plan: Plan, seed: u64, now: Duration) -> Self {
         plan.retry.attempts = 1;
         plan.fallback = None;
+        plan.failover.clear();
         let mut session = Self::idle(plan, seed, now);
-        session.streams = 1;
+        (session.streams, session.tries) = (1, 1);
         let due = now + session.plan.timeouts.first_event;
         session.state = State::Opening { dial: Dial::Stream { other_endpoint: false }, due };
         session
@@ -178,6 +106,8 @@ impl Session {
             actions: VecDeque::new(),
             detach_due: None,
             streams: 0,
+            tries: 0,
+            moves: 0,
             mends: 0,
             fallback_spent: false,
             rung: 0,
@@ -189,6 +119,16 @@ impl Session {
     /// Requests sent so far, of every kind.
     pub fn dials(&self) -> u32 {
         self.streams + self.mends + u32::from(self.fallback_spent)
+    }
+
+    /// The client's own request was sent so often to the upstream in use.
+    pub fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// What the last try of the client's own request failed with.
+    pub fn broken_by(&self) -> Option<&Fault> {
+        self.broken_by.as_ref()
     }
 
     /// Whether the client was promised its head.
@@ -234,6 +174,7 @@ impl Session {
             Input::Head => self.head(now),
             Input::Events { content } => self.events(now, content),
             Input::Impossible => self.impossible(now),
+            Input::Denied(fault) => self.denied(now, fault),
             Input::Done => {
                 self.commit();
                 self.end(End::Completed);
@@ -279,6 +220,7 @@ impl Session {
         let limit = match dial {
             Dial::Stream { .. } => {
                 self.streams += 1;
+                self.tries += 1;
                 self.plan.timeouts.head
             }
             Dial::Resume | Dial::Continuation => {
@@ -342,17 +284,33 @@ impl Session {
         if dial == Dial::Fallback {
             return self.fail(fault);
         }
-        let random = self.seed.next();
-        match verdict(&self.plan.retry, &fault, sent, self.streams, self.plan.endpoints, random) {
+        let (random, endpoints) = (self.seed.next(), self.endpoints());
+        match verdict(&self.plan.retry, &fault, sent, self.tries, endpoints, random) {
             Verdict::Again(wait) => {
-                let dial = Dial::Stream { other_endpoint: self.plan.endpoints > 1 };
+                let dial = Dial::Stream { other_endpoint: endpoints > 1 };
                 self.state = State::Waiting { until: now + wait, dial };
             }
             Verdict::Next => self.dial(now, Dial::Stream { other_endpoint: true }),
-            Verdict::GiveUp if self.plan.fallback.is_some() && !self.fallback_spent && fallback_may_help(&fault) => {
-                self.dial(now, Dial::Fallback);
-            }
-            Verdict::GiveUp => self.fail(fault),
+            Verdict::GiveUp => self.give_up(now, fault, sent),
+        }
+    }
+
+    fn endpoints(&self) -> u32 {
+        let further = self.moves.checked_sub(1).and_then(|index| self.plan.failover.get(index));
+        further.copied().unwrap_or(self.plan.endpoints)
+    }
+
+    /// The tries at this upstream are used up, and nothing was delivered.
+    fn give_up(&mut self, now: Duration, fault: Fault, sent: bool) {
+        if self.moves < self.plan.failover.len() && may_fail_over(&self.plan.retry, &fault, sent) {
+            self.moves += 1;
+            self.tries = 0;
+            self.actions.push_back(Action::Elsewhere);
+            self.dial(now, Dial::Stream { other_endpoint: false });
+        } else if self.plan.fallback.is_some() && !self.fallback_spent && fallback_may_help(&fault) {
+            self.dial(now, Dial::Fallback);
+        } else {
+            self.fail(fault);
         }
     }
 
@@ -398,6 +356,29 @@ impl Session {
         }
         let fault = self.broken_by.clone().unwrap_or_else(|| Code::Internal.into());
         if self.delivered { self.climb(now, fault) } else { self.fail(fault) }
+    }
+
+    /// A request that was not sent costs nothing. Another try here would be denied just so.
+    fn denied(&mut self, now: Duration, denied: Fault) {
+        let State::Dialing { dial, .. } = self.state else { return };
+        self.actions.push_back(Action::HangUp);
+        // Before this request nothing but the failure of an earlier one may have reached the upstream; that one was
+        // judged when it failed.
+        let fault = self.broken_by.get_or_insert(denied).clone();
+        match dial {
+            Dial::Stream { .. } => {
+                (self.streams, self.tries) = (self.streams - 1, self.tries - 1);
+                self.give_up(now, fault, false);
+            }
+            Dial::Resume | Dial::Continuation => {
+                self.mends -= 1;
+                self.fail(fault);
+            }
+            Dial::Fallback => {
+                self.fallback_spent = false;
+                self.fail(fault);
+            }
+        }
     }
 
     fn readers(&mut self, now: Duration, count: usize) {

@@ -70,6 +70,13 @@ pub enum Verdict {
     GiveUp,
 }
 
+/// Whether another upstream may get what this one, whose tries are used up, did not. `sent`: the request may have
+/// reached it; where a route does not repeat such requests they go nowhere else either.
+pub fn may_fail_over(retry: &Retry, fault: &Fault, sent: bool) -> bool {
+    let elsewhere = worth_another_try(fault) || fault.code == Code::BadContentType;
+    elsewhere && (!sent || retry.after_send || refused_unprocessed(fault))
+}
+
 /// Judges the `tries`-th try (1 is the first) that failed with `fault`.
 ///
 /// `sent`: the request may have reached the upstream. `endpoints`: how many there are to choose from. `random` is
@@ -83,6 +90,8 @@ pub fn verdict(retry: &Retry, fault: &Fault, sent: bool, tries: u32, endpoints: 
     }
     let jittered = Backoff { base: retry.base, max: retry.max }.delay(tries.saturating_sub(1), random);
     match fault.retry_after {
+        // It speaks for itself, not for the others.
+        Some(_) if tries < endpoints && refused_unprocessed(fault) => Verdict::Next,
         Some(asked) if asked > retry.max => Verdict::GiveUp,
         Some(asked) => Verdict::Again(asked.max(jittered)),
         None if tries < endpoints && never_arrived(fault) => Verdict::Next,
@@ -127,7 +136,8 @@ fn worth_another_try(fault: &Fault) -> bool {
     }
 }
 
-fn never_arrived(fault: &Fault) -> bool {
+/// Whether the request surely did not reach the upstream.
+pub fn never_arrived(fault: &Fault) -> bool {
     matches!(fault.code, Code::UpstreamUnreachable | Code::ConnectTimeout)
 }
 
@@ -166,6 +176,8 @@ mod tests {
         let judged = verdict(&RETRY, &limited(7), true, 1, 1, 0);
         assert_eq!(judged, Verdict::Again(Duration::from_secs(7)));
         assert_eq!(verdict(&RETRY, &limited(11), true, 1, 1, 0), Verdict::GiveUp);
+        assert_eq!(verdict(&RETRY, &limited(11), true, 1, 2, 0), Verdict::Next, "another endpoint did not ask for it");
+        assert_eq!(verdict(&RETRY, &limited(11), true, 2, 2, 0), Verdict::GiveUp);
     }
 
     #[test]
@@ -173,6 +185,20 @@ mod tests {
         let fault = Code::UpstreamUnreachable.into();
         assert_eq!(verdict(&RETRY, &fault, false, 1, 2, 0), Verdict::Next);
         assert!(matches!(verdict(&RETRY, &fault, false, 2, 2, 0), Verdict::Again(_)));
+    }
+
+    #[test]
+    fn another_upstream_gets_what_this_one_could_not_do_but_no_callers_mistake() {
+        let over = |retry: &Retry, code: Code, sent| may_fail_over(retry, &code.into(), sent);
+        for code in [Code::UpstreamUnreachable, Code::UpstreamUnavailable, Code::RateLimited, Code::BadContentType] {
+            assert!(over(&RETRY, code, true), "{code}");
+        }
+        for code in [Code::UpstreamRejected, Code::TotalTimeout, Code::SessionGap, Code::Draining] {
+            assert!(!over(&RETRY, code, true), "{code}");
+        }
+        let careful = Retry { after_send: false, ..RETRY };
+        assert!(!over(&careful, Code::UpstreamReset, true) && over(&careful, Code::UpstreamReset, false));
+        assert!(over(&careful, Code::RateLimited, true));
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn promised(schedule: &Schedule) -> Plan {
     if schedule.adopted {
         plan.retry.attempts = 1;
         plan.fallback = None;
+        plan.failover.clear();
     }
     plan
 }
@@ -72,6 +73,7 @@ fn plan() -> Plan {
         after_partial: vec![Rung::NativeResume, Rung::Continuation, Rung::Fallback],
         detach: Detach::Grace(MS(40)),
         endpoints: 1,
+        failover: Vec::new(),
         known_before_head: false,
     }
 }
@@ -124,6 +126,20 @@ fn an_eventful_session_uses_each_kind_of_dial_and_completes() {
 }
 
 #[test]
+fn the_next_upstream_has_tries_of_its_own_and_one_that_takes_no_try_is_left_at_once() {
+    let mut schedule = schedule([Input::Denied(Code::UpstreamUnreachable.into()), reset()].map(Op::Tell));
+    schedule.ops.extend((0..3).flat_map(|_| [Op::Wait(12), Op::Tell(reset())]));
+    schedule.plan.failover = vec![1, 1];
+    schedule.plan.fallback = None;
+    schedule.plan.timeouts.total = MS(10_000);
+    let trace = play(&schedule);
+    let moves = trace.iter().filter(|(_, line)| *line == Line::Did(Action::Elsewhere)).count();
+    let stream = Dial::Stream { other_endpoint: false };
+    assert_eq!((moves, dials(&trace)), (2, vec![stream; 7]), "one that was not sent, and three at each of the others");
+    assert_eq!(judge(&schedule.plan, false, &trace), Ok(()));
+}
+
+#[test]
 fn nobody_back_within_grace_cancels_to_the_millisecond() {
     let leave = [Op::Tell(Input::Events { content: true }), Op::Wait(5), Op::Tell(Input::Readers(0))];
     let trace = play(&schedule(leave.clone()));
@@ -154,7 +170,8 @@ fn an_event_in_the_moment_of_the_deadline_saves_the_stream() {
 
 #[test]
 fn what_arrives_while_nothing_is_dialled_is_an_echo_and_counts_for_nothing() {
-    let echoes = [Input::Head, Input::Impossible, Input::Events { content: true }, Input::Done, reset()];
+    let denied = Input::Denied(Code::UpstreamUnreachable.into());
+    let echoes = [Input::Head, Input::Impossible, denied, Input::Events { content: true }, Input::Done, reset()];
     let trace = play(&schedule([Op::Tell(reset())].into_iter().chain(echoes.map(Op::Tell))));
     assert_eq!(dials(&trace).len(), 4, "three streams and the fallback, as if the echoes were not there");
     assert_eq!(end(&trace).and_then(|(_, code)| code), Some(Code::HeadTimeout));
@@ -178,6 +195,15 @@ fn the_judge_notices_a_dial_too_many() {
         let at = position(trace, &Action::Dial(Dial::Fallback));
         let now = trace[at].0;
         trace.splice(at + 1..at + 1, [(now, Line::Told(reset())), (now, Line::Did(Action::HangUp)), (now, again)]);
+    });
+    assert_eq!(judged, Err(Violation::OverBudget));
+}
+
+#[test]
+fn the_judge_notices_a_move_to_an_upstream_that_is_not_there() {
+    let judged = broken(|trace| {
+        let at = position(trace, &Action::Dial(Dial::Stream { other_endpoint: false }));
+        trace.insert(at, (trace[at].0, Line::Did(Action::Elsewhere)));
     });
     assert_eq!(judged, Err(Violation::OverBudget));
 }

@@ -13,13 +13,15 @@ fn line() -> impl Strategy<Value = String> {
         [limits] [retry_hint] [heartbeat] [drain] [telemetry] [listen.match]";
     let keys = "address hosts prefix token name endpoints protocol ca path methods host upstream \
         dialect ids session_key after_partial idle total connect attempts base max mode grace \
-        max_bytes kind event line jitter interval timeout log frist_event \"\" tls";
+        max_bytes kind event line jitter interval timeout log frist_event \"\" tls breaker retry_budget failover \
+        credential credential_header headers model models health url weight priority failures ratio";
     let words = "auto llm memory redis off / /v1 127.0.0.1:1 http://h:1/a GET POST fallback";
     let quoted = |text: String| Value::from(text).to_string();
     let value = prop_oneof![
         Just("[[], {}]".to_owned()),
         Just("{ env = \"HOME\" }".to_owned()),
         Just("{ query = \"a\", header = 1 }".to_owned()),
+        Just("[{ url = \"http://h\", weight = 2 }, 7]".to_owned()),
         Just("1979-05-27".to_owned()),
         Just("nan".to_owned()),
         any::<i64>().prop_map(|number| number.to_string()),
@@ -101,9 +103,12 @@ proptest! {
 fn keeps_its_promises(settings: &Settings) -> Result<(), TestCaseError> {
     let Settings { upstreams, routes, session, limits, retry_hint, .. } = settings;
     prop_assert!(upstreams.iter().all(|one| !one.endpoints.is_empty() && !one.name.is_empty()));
+    let endpoints = || upstreams.iter().flat_map(|one| &one.endpoints);
+    prop_assert!(endpoints().all(|endpoint| endpoint.weight >= 1));
     prop_assert!(!routes.is_empty());
     prop_assert!(routes.is_sorted_by(|one, next| one.path.len() >= next.path.len()));
-    for Route { path, timeouts, retry, .. } in routes.iter().map(|route| route.as_ref()) {
+    for Route { path, timeouts, retry, upstream, failover, .. } in routes.iter().map(|route| route.as_ref()) {
+        prop_assert!(failover.iter().all(|other| other.name != upstream.name));
         prop_assert!(path.starts_with('/'));
         prop_assert!(retry.attempts >= 1 && retry.base <= retry.max && !retry.base.is_zero());
         let parts = [timeouts.head, timeouts.first_event, timeouts.idle];

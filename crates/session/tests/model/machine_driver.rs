@@ -48,6 +48,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         4 => Just(Input::Head),
         6 => any::<bool>().prop_map(|content| Input::Events { content }),
         2 => Just(Input::Impossible),
+        1 => faults().prop_map(Input::Denied),
         1 => Just(Input::Done),
         6 => (faults(), any::<bool>()).prop_map(|(fault, sent)| Input::Failed { fault, sent }),
         3 => (0_usize..3).prop_map(Input::Readers),
@@ -79,16 +80,20 @@ fn plans() -> impl Strategy<Value = Plan> {
         prop::collection::vec(prop::sample::select(vec![Rung::NativeResume, Rung::Continuation, Rung::Fallback]), 0..4);
     let detach =
         prop_oneof![1 => Just(Detach::Cancel), 1 => Just(Detach::Continue), 3 => ms(0..50).prop_map(Detach::Grace)];
-    (timeouts, retry, rungs, detach, ms(0..80), prop::option::of(ms(1..60)), 1_u32..4, any::<bool>()).prop_map(
-        |(timeouts, retry, after_partial, detach, commit_after, fallback, endpoints, known_before_head)| Plan {
-            timeouts,
-            commit_after,
-            retry,
-            fallback,
-            after_partial,
-            detach,
-            endpoints,
-            known_before_head,
+    let endpoints = (1_u32..4, prop::collection::vec(1_u32..4, 0..3));
+    (timeouts, retry, rungs, detach, ms(0..80), prop::option::of(ms(1..60)), endpoints, any::<bool>()).prop_map(
+        |(timeouts, retry, after_partial, detach, commit_after, fallback, (endpoints, failover), known_before_head)| {
+            Plan {
+                timeouts,
+                commit_after,
+                retry,
+                fallback,
+                after_partial,
+                detach,
+                endpoints,
+                failover,
+                known_before_head,
+            }
         },
     )
 }

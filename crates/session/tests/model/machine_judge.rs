@@ -67,7 +67,10 @@ struct Book<'a> {
     open: Option<Open>,
     /// The latest moment of the next dial, while one is owed.
     owed: Option<Duration>,
+    /// At the upstream in use.
     streams: u32,
+    /// Further upstreams turned to.
+    moves: usize,
     mends: u32,
     fallbacks: u32,
     content: bool,
@@ -108,6 +111,7 @@ impl<'a> Book<'a> {
             owed: adopted.is_none().then_some(Duration::ZERO),
             streams: if adopted.is_some() { plan.retry.attempts } else { 0 },
             open: adopted,
+            moves: 0,
             mends: 0,
             fallbacks: 0,
             content: false,
@@ -142,6 +146,14 @@ impl<'a> Book<'a> {
                 self.content |= content;
             }
             Input::Impossible if open.late == Code::HeadTimeout => self.never_sent(now),
+            Input::Denied(fault) if open.late == Code::HeadTimeout && !self.ended => {
+                match open.dial {
+                    Dial::Stream { .. } => self.streams -= 1,
+                    Dial::Resume | Dial::Continuation => self.mends -= 1,
+                    Dial::Fallback => self.fallbacks -= 1,
+                }
+                self.reasons.push(*self.broken_by.get_or_insert(fault.code));
+            }
             Input::Done => self.may_complete = true,
             Input::Failed { fault, .. } => {
                 let code = fault.code;
@@ -206,6 +218,12 @@ impl<'a> Book<'a> {
         match action {
             Action::Dial(dial) => self.dialled(now, *dial),
             Action::HangUp => self.hung_up(now),
+            Action::Elsewhere => {
+                (self.moves, self.streams) = (self.moves + 1, 0);
+                check(self.open.is_none(), Violation::TwoOpen)?;
+                check(!self.content, Violation::DialAfterContent)?;
+                check(self.moves <= self.plan.failover.len(), Violation::OverBudget)
+            }
             Action::Commit => {
                 let early = now < self.commit && !self.content && !self.may_complete;
                 let first = !std::mem::replace(&mut self.committed, true);

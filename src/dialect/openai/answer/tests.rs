@@ -95,7 +95,8 @@ fn chunks_come_in_the_order_that_the_api_documents() {
 
 #[test]
 fn usage_that_was_not_asked_for_stands_on_the_last_chunk() {
-    let answer = br#"{"id":"c1","choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"total_tokens":1}}"#;
+    let answer =
+        br#"{"id":"c1","choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"total_tokens":1}}"#;
     let events = events(answer, false).unwrap();
     let last: Value = serde_json::from_str(&events[events.len() - 2].data).unwrap();
     assert_eq!((&last["choices"][0]["finish_reason"], &last["usage"]["total_tokens"]), (&json!("stop"), &json!(1)));
