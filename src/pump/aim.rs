@@ -119,8 +119,8 @@ fn charge(dial: Dial, machine: &Session, again: bool) -> Charge {
         Dial::Stream { .. } if machine.tries() <= 1 => Charge::Request,
         // The first try was no work for anybody, so this one is the first that is.
         Dial::Stream { .. } if !again && broken_by.is_some_and(never_arrived) => Charge::Nothing,
-        // The upstream is well; it only has no streams to give.
-        Dial::Fallback if broken_by.is_some_and(|fault| fault.code == Code::BadContentType) => Charge::Nothing,
+        // At most one in a session, and its last chance: a stream that cannot be had is no reason to withhold it.
+        Dial::Fallback => Charge::Nothing,
         _ => Charge::Retry,
     }
 }
