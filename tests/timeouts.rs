@@ -394,3 +394,26 @@ async fn an_event_that_arrived_in_the_very_moment_of_the_deadline_beats_it() {
         tokio::time::resume();
     }
 }
+
+#[tokio::test]
+async fn where_only_content_counts_empty_deltas_do_not_put_off_the_idle_limit() {
+    for (idle_on, ended) in [("events", false), ("content", true)] {
+        let _frozen = freeze();
+        let delta = |text: &str| {
+            format!(r#"{{"id":"c","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#)
+        };
+        let two = 2 * SECOND;
+        let llm =
+            upstream().event(delta("a")).stall(two).event(delta("")).stall(two).event(delta("")).hang().start().await;
+        let keys = format!("[[routes]]\nidle_on = '{idle_on}'\nafter_partial = []\ntimeouts = {{ idle = '5s' }}");
+        let proxy = support::Proxy::before(&llm, &keys).await;
+        let mut reply = proxy.chat().send().await;
+        let session = reply.session();
+        reply.event().await;
+        for _ in 0..3 {
+            advance(&proxy, two + TICK).await;
+        }
+        assert_eq!(proxy.state(&session).await["state"] == "failed", ended, "{idle_on}");
+        tokio::time::resume();
+    }
+}

@@ -72,7 +72,7 @@ fn stream(dialect: &dyn Dialect, ask: &Ask<'_>, bytes: &[u8]) -> Vec<OwnedEvent>
     while let Some(Ok(item)) = items.next() {
         let fault = match item {
             Item::Event(event) => match reader.read(&event) {
-                Meaning::Content | Meaning::Preamble => {
+                Meaning::Content | Meaning::Preamble | Meaning::Filler => {
                     let mut body = Vec::new();
                     write_body(event.name, event.data, &mut body);
                     assert!(body.ends_with(b"\n") && body.windows(6).any(|bytes| bytes == b"data: "));

@@ -81,6 +81,7 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
         session_key: r.optional_table("session_key", session_key).flatten(),
         credential_cookies: r.list("credential_cookies", Vec::new(), values::cookie_name),
         timeouts: r.table("timeouts", timeouts),
+        idle_on_content: r.choice("idle_on", false, &[("events", false), ("content", true)]),
         retry: r.table("retry", retry),
         fallback,
         after_partial: after_partial(r, fallback, prefill),

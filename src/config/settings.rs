@@ -90,6 +90,8 @@ pub struct Route {
     pub credential_cookies: Vec<String>,
     /// Time limits of a stream.
     pub timeouts: Timeouts,
+    /// Only content puts off the idle limit; pings and empty deltas do not.
+    pub idle_on_content: bool,
     /// Tries before the first content.
     pub retry: Retry,
     /// The stand-in when no stream can be had.
@@ -122,6 +124,7 @@ impl Route {
             endpoints: endpoints(&self.upstream),
             failover: self.failover.iter().map(endpoints).collect(),
             known_before_head,
+            idle_on_content: self.idle_on_content,
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum Meaning {
     Replace(OwnedEvent),
     /// Comes before any answer and promises nothing (a role, `response.created`): held back until content follows.
     Preamble,
+    /// Belongs to the stream and says nothing (an empty delta): kept and delivered, but no sign of life.
+    Filler,
     /// The answer is whole; this event is its last.
     Done,
     /// The upstream reports an error; this event is replaced by ours.

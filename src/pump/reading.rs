@@ -33,8 +33,6 @@ pub(super) struct Batch {
     pub(super) events: u64,
     /// Some event is part of the answer.
     pub(super) content: bool,
-    /// The upstream numbers its own events.
-    pub(super) numbered: bool,
     /// The stream is over.
     pub(super) over: Option<Result<(), Fault>>,
 }
@@ -203,6 +201,12 @@ impl Lines {
                 self.encode(name, data);
                 self.append(id, false, log, batch);
             }
+            Meaning::Filler => {
+                let content = batch.content;
+                self.encode(name, data);
+                self.append(id, false, log, batch);
+                batch.content = content;
+            }
             Meaning::Replace(event) => {
                 self.encode(event.name.as_bytes(), event.data.as_bytes());
                 self.append(id, false, log, batch);
@@ -250,7 +254,6 @@ impl Lines {
             }
         }
         if let Some(id) = kept {
-            batch.numbered = true;
             self.last_kept = Some(id.to_vec());
         }
         batch.content = true;

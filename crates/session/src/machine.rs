@@ -245,8 +245,13 @@ impl Session {
     }
 
     fn events(&mut self, now: Duration, content: bool) {
-        if let State::Opening { dial, .. } | State::Live { dial, .. } | State::Dialing { dial, .. } = self.state {
-            self.state = State::Live { dial, due: now + self.plan.timeouts.idle };
+        let due = now + self.plan.timeouts.idle;
+        match self.state {
+            State::Live { .. } if self.plan.idle_on_content && !content => {}
+            State::Opening { dial, .. } | State::Live { dial, .. } | State::Dialing { dial, .. } => {
+                self.state = State::Live { dial, due };
+            }
+            State::Waiting { .. } | State::Ended => {}
         }
         if content {
             self.delivered = true;

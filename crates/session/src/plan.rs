@@ -26,6 +26,8 @@ pub struct Plan {
     pub failover: Vec<u32>,
     /// A client can come back although it has not seen the head (an Idempotency-Key, say).
     pub known_before_head: bool,
+    /// Only content puts off the idle deadline; pings and empty deltas do not.
+    pub idle_on_content: bool,
 }
 
 /// What kind of request to send.

@@ -75,6 +75,7 @@ fn plan() -> Plan {
         endpoints: 1,
         failover: Vec::new(),
         known_before_head: false,
+        idle_on_content: false,
     }
 }
 

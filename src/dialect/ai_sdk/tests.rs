@@ -32,6 +32,7 @@ fn read(stream: &[&str]) -> (String, CleanEnd) {
         Meaning::Done => 'D',
         Meaning::Error(_) => 'E',
         Meaning::Skip => 'S',
+        Meaning::Filler => 'F',
         other @ Meaning::Replace(_) => panic!("{other:?}"),
     };
     (stream.iter().map(letter).collect(), reader.clean_end())

@@ -24,6 +24,7 @@ const ERROR: &[u8] = b"error";
 
 static ERROR_WORD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 static CHOICES_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"choices\""));
+static EMPTY_TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"content\":\"\""));
 static FINISH_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
 
 /// Reads the chunks of one answer.
@@ -54,7 +55,7 @@ impl ChunkReader {
         if chunk.is_error() {
             return Meaning::Error(vendor::fault(data));
         }
-        let preamble = !self.started && chunk.promises_nothing();
+        let silent = chunk.promises_nothing();
         if let Some(choices) = chunk.choices {
             self.choices.absorb(choices);
         }
@@ -62,7 +63,11 @@ impl ChunkReader {
             self.started = true;
             return without_error(event, data);
         }
-        if preamble { Meaning::Preamble } else { self.content() }
+        match (silent, self.started) {
+            (true, false) => Meaning::Preamble,
+            (true, true) => Meaning::Filler,
+            (false, _) => self.content(),
+        }
     }
 
     fn content(&mut self) -> Meaning {
@@ -103,10 +108,11 @@ impl Reader for ChunkReader {
     }
 }
 
-/// Whether a chunk has choices, none of which finishes, and no error, as far as a search for words can tell. Says no
+/// Whether a chunk has choices with words in them, none of which finishes, and no error, as far as a search for words can tell. Says no
 /// when in doubt; inside a JSON string the words would have their quotes escaped, so a yes is right.
 fn is_ordinary(data: &[u8]) -> bool {
-    if CHOICES_KEY.find(data).is_none() || ERROR_WORD.find(data).is_some() {
+    let maybe_empty = EMPTY_TEXT.find(data).is_some();
+    if maybe_empty || CHOICES_KEY.find(data).is_none() || ERROR_WORD.find(data).is_some() {
         return false;
     }
     FINISH_KEY.find_iter(data).all(|at| {

@@ -81,8 +81,17 @@ fn plans() -> impl Strategy<Value = Plan> {
     let detach =
         prop_oneof![1 => Just(Detach::Cancel), 1 => Just(Detach::Continue), 3 => ms(0..50).prop_map(Detach::Grace)];
     let endpoints = (1_u32..4, prop::collection::vec(1_u32..4, 0..3));
-    (timeouts, retry, rungs, detach, ms(0..80), prop::option::of(ms(1..60)), endpoints, any::<bool>()).prop_map(
-        |(timeouts, retry, after_partial, detach, commit_after, fallback, (endpoints, failover), known_before_head)| {
+    (timeouts, retry, rungs, detach, ms(0..80), prop::option::of(ms(1..60)), endpoints, any::<(bool, bool)>()).prop_map(
+        |(
+            timeouts,
+            retry,
+            after_partial,
+            detach,
+            commit_after,
+            fallback,
+            (endpoints, failover),
+            (known_before_head, idle_on_content),
+        )| {
             Plan {
                 timeouts,
                 commit_after,
@@ -93,6 +102,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 endpoints,
                 failover,
                 known_before_head,
+                idle_on_content,
             }
         },
     )

@@ -141,6 +141,7 @@ impl<'a> Book<'a> {
             Input::Head if open.late == Code::HeadTimeout && open.dial != Dial::Fallback => {
                 (open.due, open.late) = (now + timeouts.first_event, Code::FirstEventTimeout);
             }
+            Input::Events { content: false } if self.plan.idle_on_content && open.late == Code::IdleTimeout => {}
             Input::Events { content } => {
                 (open.due, open.late) = (now + timeouts.idle, Code::IdleTimeout);
                 self.content |= content;

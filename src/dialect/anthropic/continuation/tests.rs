@@ -62,7 +62,7 @@ fn joined(made: &mut Continuation, second: &[OwnedEvent]) -> Result<Vec<OwnedEve
         match made.reader.read(&Event { name: event.name.as_bytes(), data: event.data.as_bytes(), id: None }) {
             Meaning::Content | Meaning::Done => got.push(event.clone()),
             Meaning::Replace(event) => got.push(event),
-            Meaning::Skip => {}
+            Meaning::Skip | Meaning::Filler => {}
             Meaning::Error(fault) => return Err(fault),
             Meaning::Preamble => panic!("nothing is held back in the middle of an answer"),
         }

@@ -23,6 +23,7 @@ fn read(stream: &[&str]) -> (String, CleanEnd) {
                 Meaning::Done => 'D',
                 Meaning::Error(_) => 'E',
                 Meaning::Skip => 'S',
+                Meaning::Filler => 'F',
             }
         };
         (stream.iter().map(letter).collect::<String>(), reader.clean_end())

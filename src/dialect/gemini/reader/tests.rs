@@ -16,6 +16,7 @@ fn read(stream: &[&str]) -> (String, CleanEnd) {
         Meaning::Done => 'D',
         Meaning::Error(_) => 'E',
         Meaning::Skip => 'S',
+        Meaning::Filler => 'F',
     };
     let letters = stream.iter().map(letter).collect();
     (letters, reader.clean_end())

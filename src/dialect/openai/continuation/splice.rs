@@ -146,7 +146,7 @@ impl Reader for Splice {
         match self.inner.read(event) {
             Meaning::Content => self.splice(OwnedEvent::from(*event)),
             Meaning::Replace(event) => self.splice(event),
-            Meaning::Preamble | Meaning::Skip => Meaning::Skip,
+            Meaning::Preamble | Meaning::Filler | Meaning::Skip => Meaning::Skip,
             // It ends without a finish in the middle of what may be an echo: what is held back is lost.
             Meaning::Done if self.overlap.holds() => cut(),
             other @ (Meaning::Done | Meaning::Error(_)) => other,

@@ -84,7 +84,7 @@ fn spliced(reader: &mut dyn Reader, second: &[String]) -> Vec<OwnedEvent> {
         match meaning(reader, data) {
             Meaning::Content | Meaning::Done => events.push(OwnedEvent::new("", data.as_str())),
             Meaning::Replace(event) => events.push(event),
-            Meaning::Skip => {}
+            Meaning::Skip | Meaning::Filler => {}
             other => panic!("{other:?} for {data}"),
         }
     }

@@ -18,6 +18,7 @@ fn meanings(reader: &mut ChunkReader, stream: &[&str]) -> String {
         Meaning::Done => 'D',
         Meaning::Error(_) => 'E',
         Meaning::Skip => 'S',
+        Meaning::Filler => 'F',
     };
     stream.iter().map(letter).collect()
 }
