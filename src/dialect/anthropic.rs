@@ -66,6 +66,10 @@ impl Dialect for Anthropic {
                 .is_some_and(|stream| stream.get() == "true")
     }
 
+    fn only_generates(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(reader::MessageReader::default())
     }

@@ -56,6 +56,10 @@ impl Dialect for Cohere {
         Tolerance { abort_after_error: true, ..Tolerance::default() }
     }
 
+    fn only_generates(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(reader::EventReader::default())
     }

@@ -72,6 +72,10 @@ impl Dialect for Gemini {
         }
     }
 
+    fn only_generates(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(reader::BlockReader::default())
     }

@@ -72,6 +72,10 @@ impl Dialect for Responses {
         Self::recognises(ask) && Wishes::read(ask.body).stream
     }
 
+    fn only_generates(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::<reader::EventReader>::default()
     }

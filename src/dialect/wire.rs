@@ -144,6 +144,11 @@ pub trait Dialect: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether a call of this wire only generates an answer, so that sending it again changes nothing but the bill.
+    fn only_generates(&self) -> bool {
+        false
+    }
+
     /// A reader for one upstream stream that answers `ask`.
     fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader>;
 

@@ -3,6 +3,7 @@
 
 mod admit;
 mod body;
+mod calls;
 mod classify;
 mod events;
 mod head;

@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 
 use super::classify::{UpstreamCall, Work, broken, too_slow};
 use super::serve::{Start, outgoing};
-use super::{Answer, AnswerBody, Next, Refused, upgrade};
+use super::{Answer, AnswerBody, Next, Refused, calls, upgrade};
 use crate::app::App;
 use crate::dialect;
 use crate::pump::Begin;
@@ -41,7 +41,8 @@ pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<
         Work::Pass(body) => (Paced::new(body, app.settings.limits.body_timeout, &trouble).boxed_unsync(), None),
     };
     // Without its body a request can be sent again only if it had none.
-    let repeatable = kept.is_some() || call.head.method == Method::GET;
+    let was_read = kept.is_some();
+    let repeatable = was_read || call.head.method == Method::GET;
     call.work = Work::PassRead(kept.unwrap_or_default());
     let (spoken, route) = (Arc::clone(&call.dialect), Arc::clone(&call.route));
     let refused = |fault: Fault| {
@@ -53,7 +54,11 @@ pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<
     if call.head.headers.contains_key(UPGRADE) && call.route.upgrade {
         return upgrade::upgrade(dialler, &mut call, body).await.map_err(refused);
     }
-    let response = send(dialler, &call, body).await.map_err(refused)?;
+    let response = match &call.work {
+        Work::PassRead(whole) if was_read && spoken.only_generates() => calls::answer(&app, &call, whole).await,
+        _ => send(dialler, &call, body).await,
+    };
+    let response = response.map_err(refused)?;
     if is_stream(&call, &response) {
         call.dialect = dialect::answered(&call.route, Arc::clone(&call.dialect), response.headers());
         return next.oneshot(Start { call, begin: Begin::Adopted { response: Box::new(response), repeatable } }).await;

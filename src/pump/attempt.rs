@@ -158,7 +158,7 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 /// The fault that a head without a stream stands for; `None`: its body may be an answer.
 ///
 /// 3xx and bodiless 2xx are the upstream's own word, as a 4xx is: passed on, no redirect followed.
-pub(super) fn refusal_of(head: &Parts) -> Option<Fault> {
+pub fn refusal_of(head: &Parts) -> Option<Fault> {
     let status = head.status.as_u16();
     let wait = head.headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
     match status {

@@ -13,7 +13,7 @@ mod reading;
 mod request;
 mod tally;
 
-pub use attempt::is_event_stream;
+pub use attempt::{is_event_stream, refusal_of};
 
 use std::future::poll_fn;
 use std::pin::Pin;

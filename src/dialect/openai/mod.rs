@@ -56,6 +56,10 @@ impl Dialect for OpenAi {
         Self::recognises(ask) && Wishes::read(ask.body).stream
     }
 
+    fn only_generates(&self) -> bool {
+        true
+    }
+
     fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(reader::ChunkReader::new(Wishes::read(ask.body).one_choice))
     }
