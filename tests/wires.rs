@@ -269,3 +269,141 @@ async fn each_wire_answers_a_refusal_before_the_head_in_its_own_shape() {
         assert!(body.pointer(pointer).is_some_and(Value::is_string), "{path}: {body}");
     }
 }
+
+/// A wire that cannot be continued: its path, its request, its first events, one piece of its answer.
+struct Strict {
+    path: &'static str,
+    ask: Value,
+    start: Vec<(&'static str, Value)>,
+    piece: fn(usize) -> (&'static str, Value),
+}
+
+fn strict() -> Vec<Strict> {
+    let messages = json!([{ "role": "user", "content": "count" }]);
+    vec![
+        Strict {
+            path: "/v1/responses",
+            ask: json!({ "stream": true, "input": "count" }),
+            start: vec![(
+                "response.created",
+                json!({ "type": "response.created", "sequence_number": 0,
+                "response": { "id": "resp_1", "status": "in_progress", "output": [] } }),
+            )],
+            piece: |n| {
+                (
+                    "response.output_text.delta",
+                    json!({ "type": "response.output_text.delta", "sequence_number": n,
+                "item_id": "i", "output_index": 0, "content_index": 0, "delta": format!("word{n} ") }),
+                )
+            },
+        },
+        Strict {
+            path: "/v1beta/models/m:streamGenerateContent?alt=sse",
+            ask: json!({ "contents": [] }),
+            start: vec![],
+            piece: |n| {
+                (
+                    "",
+                    json!({ "candidates": [{ "index": 0, "content": { "role": "model", "parts": [{ "text": format!("word{n} ") }] } }] }),
+                )
+            },
+        },
+        Strict {
+            path: "/v2/chat",
+            ask: json!({ "stream": true, "model": "m", "messages": messages }),
+            start: vec![(
+                "message-start",
+                json!({ "type": "message-start", "id": "1", "delta": { "message": { "role": "assistant" } } }),
+            )],
+            piece: |n| {
+                (
+                    "content-delta",
+                    json!({ "type": "content-delta", "index": 0,
+                "delta": { "message": { "content": { "text": format!("word{n} ") } } } }),
+                )
+            },
+        },
+        Strict {
+            path: "/v1/chat/completions",
+            ask: json!({ "stream": true, "messages": messages, "tools": [{ "type": "function", "function": { "name": "f" } }] }),
+            start: vec![],
+            piece: |n| {
+                (
+                    "",
+                    json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{ "index": 0,
+                "delta": { "tool_calls": [{ "index": 0, "function": { "arguments": format!("{n},") } }] }, "finish_reason": null }] }),
+                )
+            },
+        },
+        Strict { path: "/events", ask: json!({}), start: vec![], piece: |n| ("", json!({ "word": n })) },
+    ]
+}
+
+#[tokio::test]
+async fn what_cannot_be_continued_ends_in_one_error_wherever_it_is_cut() {
+    const PIECES: usize = 50;
+    for wire in strict() {
+        for cut in 1..=PIECES {
+            let said = wire.start.clone().into_iter().chain((1..=cut).map(wire.piece));
+            let script = told(upstream(), said.map(|(name, event)| (name.to_owned(), event.to_string())));
+            let script = script.half_event().cut();
+            let llm =
+                Upstream::by(move |seen| if seen.number == 1 { script.clone() } else { upstream().json(500, "{}") })
+                    .await;
+            let keys =
+                "after_partial = ['native_resume', 'continuation']\nprefill = 'trailing'\nretry = { attempts = 1 }\n";
+            let proxy = Proxy::before(&llm, &routed(keys)).await;
+            let ask = post(&proxy, wire.path, &wire.ask).header("accept", "text/event-stream");
+            let mut reply = ask.events().await;
+            let events = reply.until_end().await;
+            let (error, before) = events.split_last().unwrap();
+            let pieces: Vec<Value> = before.iter().skip(wire.start.len()).map(Event::json).collect();
+            assert_eq!(pieces, (1..=cut).map(|n| (wire.piece)(n).1).collect::<Vec<_>>(), "{} after {cut}", wire.path);
+            assert!(error.data.contains("upstream_reset"), "{} after {cut}: {}", wire.path, error.data);
+            assert_eq!(before.iter().filter(|event| event.data.contains("upstream_reset")).count(), 0);
+            assert_eq!(llm.requests(), 1, "{}", wire.path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_anthropics_cut_after_any_token_is_continued_by_the_model_itself() {
+    const WORDS: usize = 50;
+    let words: Vec<String> = (1..=WORDS).map(|n| format!("word{n} ")).collect();
+    for cut in 1..=WORDS {
+        let all = words.clone();
+        let llm = Upstream::by(move |seen| {
+            let (said, rest) = if seen.number == 1 { (0, cut) } else { (cut, WORDS) };
+            let message = json!({ "id": format!("m{}", seen.number), "type": "message", "role": "assistant", "content": [], "model": "m",
+                "stop_reason": null, "usage": { "input_tokens": 1, "output_tokens": 1 } });
+            let start = [
+                anthropic("message_start", json!({ "message": message })),
+                anthropic("content_block_start", json!({ "index": 0, "content_block": { "type": "text", "text": "" } })),
+            ];
+            let tokens = all[said..rest].iter().map(|word| {
+                anthropic("content_block_delta", json!({ "index": 0, "delta": { "type": "text_delta", "text": word } }))
+            });
+            let script = told(upstream(), start.into_iter().chain(tokens));
+            if seen.number == 1 {
+                return script.half_event().cut();
+            }
+            let end = [
+                anthropic("content_block_stop", json!({ "index": 0 })),
+                anthropic("message_delta", json!({ "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 9 } })),
+                anthropic("message_stop", json!({})),
+            ];
+            told(script, end).end()
+        })
+        .await;
+        let keys = "after_partial = ['continuation']\nprefill = 'trailing'\nfallback = { mode = 'off' }\n";
+        let proxy = Proxy::before(&llm, &routed(keys)).await;
+        let body = json!({ "stream": true, "max_tokens": 99, "messages": [{ "role": "user", "content": "count" }] });
+        let events = post(&proxy, "/v1/messages", &body).events().await.rest().await;
+        let text: String =
+            events.iter().filter_map(|event| event.json()["delta"]["text"].as_str().map(str::to_owned)).collect();
+        assert_eq!(text, words.concat(), "cut after {cut}");
+        for once in ["message_start", "content_block_start", "content_block_stop", "message_stop"] {
+            assert_eq!(events.iter().filter(|event| event.name == once).count(), 1, "{once}, cut after {cut}");
+        }
+    }
+}

@@ -168,11 +168,17 @@ impl Pump {
 
     fn dial(&mut self, dial: Dial) {
         let partial = self.machine.has_delivered();
-        let kind = if partial { "after_partial" } else { "before_content" };
+        let kind = match dial {
+            Dial::Stream { .. } => None,
+            Dial::Resume => Some("native_resume"),
+            Dial::Continuation => Some("continuation"),
+            Dial::Fallback if partial => Some("after_partial"),
+            Dial::Fallback => Some("before_content"),
+        };
         match request::next(&self.session, &self.request, dial, self.last_kept.as_deref(), partial) {
             Some(Next { outgoing, body, reader }) => match self.aim.take(dial, &self.machine) {
                 Ok(endpoint) => {
-                    self.tally.out((dial == Dial::Fallback).then_some(kind));
+                    self.tally.out(kind);
                     self.reader = reader;
                     self.attempt = Attempt::dial(self.aim.dialler(), endpoint, outgoing, &body, dial);
                 }

@@ -7,7 +7,7 @@ use crate::telemetry::metrics;
 #[derive(Debug)]
 pub(super) struct Tally {
     uncounted: bool,
-    /// The kind of the fallback that is out.
+    /// The kind of the stand-in or mending request that is out.
     fallback: Option<&'static str>,
 }
 
@@ -17,7 +17,7 @@ impl Tally {
         Self { uncounted: true, fallback: None }
     }
 
-    /// A request goes out; `fallback`: its kind, if it is one.
+    /// A request goes out; `fallback`: its kind, if it stands in for a stream or mends one.
     pub(super) fn out(&mut self, fallback: Option<&'static str>) {
         *self = Self { uncounted: true, fallback };
     }

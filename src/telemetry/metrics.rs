@@ -68,7 +68,7 @@ fn describe() {
     describe_counter!(REPLAYED, "Events sent from a ring to clients that came back");
     describe_counter!(GAPS, "Gaps signalled to clients, by reason");
     describe_counter!(ATTEMPTS, "Requests sent to upstreams, by result");
-    describe_counter!(FALLBACKS, "Non-stream requests in place of a stream, by result");
+    describe_counter!(FALLBACKS, "Requests that stand in for a stream or mend one, by kind and result");
     describe_histogram!(FIRST_EVENT, Unit::Seconds, "Request accepted to first event of the upstream");
     describe_histogram!(INTERVAL, Unit::Seconds, "Time between two arrivals of events");
     describe_counter!(TIMEOUTS, "Timeouts, by stage");
@@ -134,7 +134,8 @@ pub fn attempt(result: &'static str) {
     counter!(ATTEMPTS, "result" => result).increment(1);
 }
 
-/// A fallback of this kind (`before_content`, `after_partial`) had this result (`ok`, `failed`).
+/// A request that stands in for a stream (`before_content`, `after_partial`) or mends one (`native_resume`,
+/// `continuation`) had this result (`ok`, `failed`).
 pub fn fallback(kind: &'static str, result: &'static str) {
     counter!(FALLBACKS, "kind" => kind, "result" => result).increment(1);
 }
