@@ -5,6 +5,7 @@
 mod backoff;
 mod breaker;
 mod budget;
+mod epochs;
 mod fault;
 mod id;
 mod machine;
@@ -17,6 +18,7 @@ mod window;
 pub use backoff::{Backoff, Seed};
 pub use breaker::{Breaker, BreakerPlan, BreakerState, Outcome, Ticket};
 pub use budget::RetryBudget;
+pub use epochs::{Epochs, Splice, Stand};
 pub use fault::{Code, End, ErrorEvent, Fault, Kind, Report, Severity};
 pub use id::{
     BadEventId, BadNumber, BadSessionId, EVENT_ID_MAX_LEN, EventId, EventIdPrefix, SESSION_ID_LEN, SessionId,

@@ -16,15 +16,19 @@
 //!
 //! Invariants (`tests/machine_model.rs`): dials of a kind never exceed their budget; once content was delivered
 //! only a rung of the ladder dials; exactly one of `Refuse` and `Finish`, and nothing after it; `Commit` at most
-//! once and before `Finish`.
+//! once and before `Finish`. An orphan, a session that another process began, is committed from the start: it is
+//! never refused, and its first step is a rung or the client's request, within the same budgets.
+
+mod begin;
+mod tries;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::backoff::{Backoff, Seed};
+use crate::backoff::Seed;
 use crate::fault::{Code, End, Fault};
 use crate::plan::{Action, Dial, Input, Plan};
-use crate::policy::{Detach, Rung, Verdict, fallback_may_help, may_climb, may_fail_over, verdict};
+use crate::policy::Detach;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -75,47 +79,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins at `now` with one client attached: the first thing to do is to dial.
-    pub fn new(plan: Plan, seed: u64, now: Duration) -> Self {
-        let mut session = Self::idle(plan, seed, now);
-        session.dial(now, Dial::Stream { other_endpoint: false });
-        session
-    }
-
-    /// Begins at `now` with an upstream response already there that turned out to be a stream: nobody said that the
-    /// request may be sent again, so nothing is retried and nothing stands in. What mends a broken stream may be
-    /// tried once, where the plan has it.
-    pub fn adopted(mut plan: Plan, seed: u64, now: Duration) -> Self {
-        plan.retry.attempts = 1;
-        plan.fallback = None;
-        plan.failover.clear();
-        let mut session = Self::idle(plan, seed, now);
-        (session.streams, session.tries) = (1, 1);
-        let due = now + session.plan.timeouts.first_event;
-        session.state = State::Opening { dial: Dial::Stream { other_endpoint: false }, due };
-        session
-    }
-
-    fn idle(plan: Plan, seed: u64, now: Duration) -> Self {
-        Self {
-            total_due: now + plan.timeouts.total,
-            commit_due: Some(now + plan.commit_after),
-            plan,
-            seed: Seed::new(seed),
-            state: State::Ended,
-            actions: VecDeque::new(),
-            detach_due: None,
-            streams: 0,
-            tries: 0,
-            moves: 0,
-            mends: 0,
-            fallback_spent: false,
-            rung: 0,
-            delivered: false,
-            broken_by: None,
-        }
-    }
-
     /// Requests sent so far, of every kind.
     pub fn dials(&self) -> u32 {
         self.streams + self.mends + u32::from(self.fallback_spent)
@@ -263,126 +226,6 @@ impl Session {
     fn commit(&mut self) {
         if self.commit_due.take().is_some() {
             self.actions.push_back(Action::Commit);
-        }
-    }
-
-    fn failed(&mut self, now: Duration, fault: Fault, sent: bool) {
-        let dial = match self.state {
-            State::Dialing { dial, .. } | State::Opening { dial, .. } | State::Live { dial, .. } => dial,
-            State::Waiting { .. } | State::Ended => return,
-        };
-        self.actions.push_back(Action::HangUp);
-        // A mending try that fails does not change what broke the stream.
-        if let Dial::Stream { .. } = dial {
-            self.broken_by = Some(fault.clone());
-        }
-        let broken_by = self.broken_by.clone().unwrap_or(fault);
-        if self.delivered {
-            self.climb(now, broken_by);
-        } else {
-            self.try_again(now, dial, broken_by, sent);
-        }
-    }
-
-    /// Nothing was delivered: another try is invisible to the client.
-    fn try_again(&mut self, now: Duration, dial: Dial, fault: Fault, sent: bool) {
-        if dial == Dial::Fallback {
-            return self.fail(fault);
-        }
-        let (random, endpoints) = (self.seed.next(), self.endpoints());
-        match verdict(&self.plan.retry, &fault, sent, self.tries, endpoints, random) {
-            Verdict::Again(wait) => {
-                let dial = Dial::Stream { other_endpoint: endpoints > 1 };
-                self.state = State::Waiting { until: now + wait, dial };
-            }
-            Verdict::Next => self.dial(now, Dial::Stream { other_endpoint: true }),
-            Verdict::GiveUp => self.give_up(now, fault, sent),
-        }
-    }
-
-    fn endpoints(&self) -> u32 {
-        let further = self.moves.checked_sub(1).and_then(|index| self.plan.failover.get(index));
-        further.copied().unwrap_or(self.plan.endpoints)
-    }
-
-    /// The tries at this upstream are used up, and nothing was delivered.
-    fn give_up(&mut self, now: Duration, fault: Fault, sent: bool) {
-        if self.moves < self.plan.failover.len() && may_fail_over(&self.plan.retry, &fault, sent) {
-            self.moves += 1;
-            self.tries = 0;
-            self.actions.push_back(Action::Elsewhere);
-            self.dial(now, Dial::Stream { other_endpoint: false });
-        } else if self.plan.fallback.is_some() && !self.fallback_spent && fallback_may_help(&fault) {
-            self.dial(now, Dial::Fallback);
-        } else {
-            self.fail(fault);
-        }
-    }
-
-    /// Content was delivered: only the route's ladder may go on. Progress puts it back to its first rung, and the
-    /// budget of tries bounds how often.
-    fn climb(&mut self, now: Duration, fault: Fault) {
-        if !may_climb(&fault) {
-            return self.fail(fault);
-        }
-        while let Some(rung) = self.plan.after_partial.get(self.rung).copied() {
-            self.rung += 1;
-            let dial = match rung {
-                Rung::NativeResume => Dial::Resume,
-                Rung::Continuation => Dial::Continuation,
-                Rung::Fallback if self.plan.fallback.is_some() && !self.fallback_spent => {
-                    return self.dial(now, Dial::Fallback);
-                }
-                Rung::Fallback => continue,
-            };
-            if self.mends == 0 {
-                return self.dial(now, dial);
-            }
-            if self.mends < self.plan.retry.attempts {
-                let backoff = Backoff { base: self.plan.retry.base, max: self.plan.retry.max };
-                let until = now + backoff.delay(self.mends - 1, self.seed.next());
-                self.state = State::Waiting { until, dial };
-                return;
-            }
-        }
-        self.fail(fault);
-    }
-
-    /// A rung that is not there costs nothing of the budget; the next one is tried.
-    fn impossible(&mut self, now: Duration) {
-        let State::Dialing { dial, .. } = self.state else { return };
-        match dial {
-            Dial::Resume | Dial::Continuation => self.mends -= 1,
-            Dial::Fallback => {
-                self.fallback_spent = false;
-                self.plan.fallback = None;
-            }
-            Dial::Stream { .. } => {}
-        }
-        let fault = self.broken_by.clone().unwrap_or_else(|| Code::Internal.into());
-        if self.delivered { self.climb(now, fault) } else { self.fail(fault) }
-    }
-
-    /// A request that was not sent costs nothing. Another try here would be denied just so.
-    fn denied(&mut self, now: Duration, denied: Fault) {
-        let State::Dialing { dial, .. } = self.state else { return };
-        self.actions.push_back(Action::HangUp);
-        // Before this request nothing but the failure of an earlier one may have reached the upstream; that one was
-        // judged when it failed.
-        let fault = self.broken_by.get_or_insert(denied).clone();
-        match dial {
-            Dial::Stream { .. } => {
-                (self.streams, self.tries) = (self.streams - 1, self.tries - 1);
-                self.give_up(now, fault, false);
-            }
-            Dial::Resume | Dial::Continuation => {
-                self.mends -= 1;
-                self.fail(fault);
-            }
-            Dial::Fallback => {
-                self.fallback_spent = false;
-                self.fail(fault);
-            }
         }
     }
 

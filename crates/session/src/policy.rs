@@ -1,7 +1,8 @@
 //! What may be tried after a failure: values in, a verdict out.
 //!
 //! Nothing here knows what was tried before or what time it is; the [`machine`](crate::machine) remembers, this
-//! module decides. Sources: the project's failure catalogue; RFC 9110 section 9.2.2 (which requests may be sent
+//! module decides. [`Code::OwnerLost`] is judged like a connection that broke: the reader went, the upstream did
+//! nothing wrong, and the request had arrived. Sources: the project's failure catalogue; RFC 9110 section 9.2.2 (which requests may be sent
 //! again) and 10.2.3 (Retry-After); full jitter as in [`crate::Backoff`].
 
 use std::time::Duration;
@@ -109,7 +110,8 @@ pub fn fallback_may_help(fault: &Fault) -> bool {
         | Code::EventTooLarge
         | Code::HeadTimeout
         | Code::FirstEventTimeout
-        | Code::IdleTimeout => true,
+        | Code::IdleTimeout
+        | Code::OwnerLost => true,
         Code::UpstreamError => fault.recoverable && fault.kind != Kind::RateLimit,
         _ => false,
     }
@@ -130,7 +132,8 @@ fn worth_another_try(fault: &Fault) -> bool {
         | Code::RateLimited
         | Code::HeadTimeout
         | Code::FirstEventTimeout
-        | Code::IdleTimeout => true,
+        | Code::IdleTimeout
+        | Code::OwnerLost => true,
         Code::UpstreamError => fault.recoverable,
         _ => false,
     }
@@ -199,6 +202,17 @@ mod tests {
         let careful = Retry { after_send: false, ..RETRY };
         assert!(!over(&careful, Code::UpstreamReset, true) && over(&careful, Code::UpstreamReset, false));
         assert!(over(&careful, Code::RateLimited, true));
+    }
+
+    #[test]
+    fn a_reader_that_died_is_judged_like_a_connection_that_broke() {
+        let lost = Fault::new(Code::OwnerLost);
+        assert!(may_climb(&lost) && fallback_may_help(&lost) && !never_arrived(&lost));
+        assert!(matches!(judge(Code::OwnerLost, 1), Verdict::Again(_)));
+        assert!(may_fail_over(&RETRY, &lost, true));
+        let careful = Retry { after_send: false, ..RETRY };
+        assert!(!may_fail_over(&careful, &lost, true), "the request had arrived");
+        assert_eq!(verdict(&careful, &lost, true, 1, 1, 0), Verdict::GiveUp);
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! Records are copied into pages of the ring's own (see `chunk`), never kept as slices of somebody's
 //! read buffer: a slice of 200 bytes would pin the whole buffer. Pages start small and grow with the
 //! ring, so that a session which says little costs little; a page is freed as soon as its last
-//! record is gone. The ring numbers its records densely from 1 and nobody else does.
+//! record is gone. The ring numbers its records densely, from 1 unless it is a copy of a log that another process
+//! writes (see `copy`), and nobody else does.
 //!
 //! It is not a queue: reading removes nothing, and every reader brings its own position. It knows
 //! no clock, no lock and nobody's wire format; waiting for more is [`Tail`](crate::Tail)'s part, which
 //! also describes how eviction, gaps and sealing fit together.
 
 mod chunk;
+mod copy;
 mod gap;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,10 @@ pub struct Ring<E> {
     arena: usize,
     /// Live records with a kept id, so that rings without any never search for one.
     kept: usize,
+    /// Records that made room for others.
+    evicted: u64,
+    /// The records below this one are lost; 0 if none are.
+    lost_below: u64,
     /// Oldest page first; none of them is empty of live records.
     chunks: VecDeque<Chunk>,
     end: Option<E>,
@@ -83,13 +89,27 @@ pub enum PushError {
     /// Body and id are larger than any page can be, 2 GiB.
     #[error("the record is larger than a page can be")]
     TooLarge,
+    /// The numbers are used up. Only a copy gets there, if what it copies says so.
+    #[error("the log has no further number")]
+    Exhausted,
 }
 
 impl<E> Ring<E> {
     /// An empty ring. It owns no heap until the first push.
     #[must_use]
     pub const fn new(limits: RingLimits) -> Self {
-        Self { limits, first: 1, next: 1, bytes: 0, arena: 0, kept: 0, chunks: VecDeque::new(), end: None }
+        Self {
+            limits,
+            first: 1,
+            next: 1,
+            bytes: 0,
+            arena: 0,
+            kept: 0,
+            evicted: 0,
+            lost_below: 0,
+            chunks: VecDeque::new(),
+            end: None,
+        }
     }
 
     /// Copies one record in and returns its seq, after evicting as many of the oldest as the limits
@@ -101,6 +121,7 @@ impl<E> Ring<E> {
         if self.end.is_some() {
             return Err(PushError::Sealed);
         }
+        let after = self.next.checked_add(1).ok_or(PushError::Exhausted)?;
         let need = need(body, kept_id).ok_or(PushError::TooLarge)?;
         let payload = body.len() + kept_id.map_or(0, <[u8]>::len);
         while !self.is_empty() && !self.has_room(payload) {
@@ -114,8 +135,8 @@ impl<E> Ring<E> {
         }
         self.bytes += payload;
         self.kept += usize::from(kept_id.is_some());
-        self.next += 1;
-        Ok(self.next - 1)
+        let seq = std::mem::replace(&mut self.next, after);
+        Ok(seq)
     }
 
     /// Ends the log. `false` if it has an end already, which then stays: the first one wins.
@@ -135,9 +156,10 @@ impl<E> Ring<E> {
     /// seen", is read as 1. The seal stands at [`next_seq`](Self::next_seq).
     ///
     /// # Errors
-    /// A [`Gap`] with [`Evicted`](GapReason::Evicted) from `seq` to the last event gone; or, for a
-    /// position after the next one, with [`Epoch`](GapReason::Epoch) over the events that the asker
-    /// claims and this log never had.
+    /// A [`Gap`] with [`Evicted`](GapReason::Evicted) from `seq` to the last event gone, or with
+    /// [`Lost`](GapReason::Lost) if that one was [lost](Self::lose_until); or, for a position after
+    /// the next one, with [`Epoch`](GapReason::Epoch) over the events that the asker claims and this
+    /// log never had.
     pub fn get(&self, seq: u64) -> Result<Option<Record<'_, E>>, Gap> {
         self.iter_from(seq).map(|mut records| records.next())
     }
@@ -149,7 +171,8 @@ impl<E> Ring<E> {
     pub fn iter_from(&self, seq: u64) -> Result<Iter<'_, E>, Gap> {
         let seq = seq.max(1);
         if seq < self.first {
-            return Err(Gap { from: seq, to: self.first - 1, reason: GapReason::Evicted });
+            let reason = if self.first == self.lost_below { GapReason::Lost } else { GapReason::Evicted };
+            return Err(Gap { from: seq, to: self.first - 1, reason });
         }
         if seq > self.next {
             return Err(Gap { from: self.next, to: seq - 1, reason: GapReason::Epoch });
@@ -218,10 +241,11 @@ impl<E> Ring<E> {
         self.arena + self.chunks.capacity() * size_of::<Chunk>()
     }
 
-    /// How many records were evicted since the beginning.
+    /// How many records made room for others since the beginning. Grows only; what was before a ring
+    /// that [starts later](Self::starting_at), was cut off, or was lost is not counted.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
-        self.first - 1
+        self.evicted
     }
 
     /// Gives memory back: first the slack, then the oldest pages with all they hold, until
@@ -264,6 +288,7 @@ impl<E> Ring<E> {
         }
         let size = page.size();
         self.first += 1;
+        self.evicted += 1;
         if page.next() <= self.first {
             self.arena -= size;
             self.chunks.pop_front();

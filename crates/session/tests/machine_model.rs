@@ -16,7 +16,7 @@ mod machine_judge;
 use std::time::Duration;
 
 use machine_driver::{Op, Schedule, play, schedules};
-use machine_judge::{Line, Trace, Violation, judge};
+use machine_judge::{Beginning, Line, Trace, Violation, judge};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use streamkeeper_session::{Action, Code, Detach, Dial, End, Input, Plan, Retry, Rung, Session, Timeouts};
@@ -32,7 +32,7 @@ fn runner(cases: u32) -> TestRunner {
 /// The plan as the machine must follow it: an answer that was adopted is neither asked for again nor replaced.
 fn promised(schedule: &Schedule) -> Plan {
     let mut plan = schedule.plan.clone();
-    if schedule.adopted {
+    if schedule.beginning == Beginning::Adopted {
         plan.retry.attempts = 1;
         plan.fallback = None;
         plan.failover.clear();
@@ -45,7 +45,7 @@ fn no_schedule_makes_the_machine_break_a_promise() {
     runner(cases())
         .run(&schedules(), |schedule| {
             let trace = play(&schedule);
-            judge(&promised(&schedule), schedule.adopted, &trace)
+            judge(&promised(&schedule), schedule.beginning, &trace)
                 .map_err(|violation| TestCaseError::fail(format!("{violation:?} in {trace:#?}")))
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -84,7 +84,7 @@ fn reset() -> Input {
 }
 
 fn schedule(ops: impl IntoIterator<Item = Op>) -> Schedule {
-    Schedule { plan: plan(), adopted: false, seed: 7, ops: ops.into_iter().collect() }
+    Schedule { plan: plan(), beginning: Beginning::New, seed: 7, ops: ops.into_iter().collect() }
 }
 
 /// Fails once, breaks, is resumed, breaks, cannot be continued, falls back, and completes.
@@ -120,10 +120,9 @@ fn end(trace: &Trace) -> Option<(Duration, Option<Code>)> {
 #[test]
 fn an_eventful_session_uses_each_kind_of_dial_and_completes() {
     let trace = play(&eventful());
-    let stream = Dial::Stream { other_endpoint: false };
-    assert_eq!(dials(&trace), [stream, stream, Dial::Resume, Dial::Continuation, Dial::Fallback]);
+    assert_eq!(dials(&trace), [STREAM, STREAM, Dial::Resume, Dial::Continuation, Dial::Fallback]);
     assert_eq!(end(&trace).map(|(_, code)| code), Some(None));
-    assert_eq!(judge(&plan(), false, &trace), Ok(()));
+    assert_eq!(judge(&plan(), Beginning::New, &trace), Ok(()));
 }
 
 #[test]
@@ -135,9 +134,8 @@ fn the_next_upstream_has_tries_of_its_own_and_one_that_takes_no_try_is_left_at_o
     schedule.plan.timeouts.total = MS(10_000);
     let trace = play(&schedule);
     let moves = trace.iter().filter(|(_, line)| *line == Line::Did(Action::Elsewhere)).count();
-    let stream = Dial::Stream { other_endpoint: false };
-    assert_eq!((moves, dials(&trace)), (2, vec![stream; 7]), "one that was not sent, and three at each of the others");
-    assert_eq!(judge(&schedule.plan, false, &trace), Ok(()));
+    assert_eq!((moves, dials(&trace)), (2, vec![STREAM; 7]), "one that was not sent, and three at each of the others");
+    assert_eq!(judge(&schedule.plan, Beginning::New, &trace), Ok(()));
 }
 
 #[test]
@@ -178,11 +176,75 @@ fn what_arrives_while_nothing_is_dialled_is_an_echo_and_counts_for_nothing() {
     assert_eq!(end(&trace).and_then(|(_, code)| code), Some(Code::HeadTimeout));
 }
 
+/// What becomes of an orphan that hears this.
+fn orphan(delivered: bool, plan: Plan, inputs: impl IntoIterator<Item = Input>) -> Trace {
+    let ops = inputs.into_iter().flat_map(|input| [Op::Tell(input), Op::Wait(12)]).collect();
+    let schedule = Schedule { plan, beginning: Beginning::Orphaned { delivered }, seed: 7, ops };
+    let trace = play(&schedule);
+    assert_eq!(judge(&schedule.plan, schedule.beginning, &trace), Ok(()));
+    trace
+}
+
+const STREAM: Dial = Dial::Stream { other_endpoint: false };
+
+#[test]
+fn an_orphan_with_content_climbs_at_once_and_has_all_of_the_ladder() {
+    let content = || Input::Events { content: true };
+    let resumed = orphan(true, plan(), [Input::Head, content(), Input::Done]);
+    assert_eq!(resumed.first(), Some(&(MS(0), Line::Did(Action::Dial(Dial::Resume)))));
+    assert_eq!(end(&resumed).map(|(_, code)| code), Some(None));
+    let all = orphan(true, plan(), [Input::Impossible, Input::Head, reset(), content(), Input::Done]);
+    assert_eq!(dials(&all), [Dial::Resume, Dial::Continuation, Dial::Fallback]);
+    let again = orphan(true, plan(), [Input::Head, content(), reset(), Input::Head, content(), reset()]);
+    assert_eq!(dials(&again)[..3], [Dial::Resume; 3], "progress puts it back to the first rung");
+}
+
+#[test]
+fn an_orphan_that_nothing_helps_ends_with_the_loss_of_its_owner_and_is_never_refused() {
+    let lost = |trace: &Trace| {
+        trace.iter().any(
+            |(_, line)| matches!(line, Line::Did(Action::Finish(End::Failed(fault))) if fault.code == Code::OwnerLost),
+        )
+    };
+    let no_ladder = Plan { after_partial: Vec::new(), ..plan() };
+    let trace = orphan(true, no_ladder, []);
+    assert!(lost(&trace) && dials(&trace).is_empty(), "{trace:?}");
+    assert!(lost(&orphan(true, plan(), [reset(), reset(), reset()])));
+    assert!(lost(&orphan(true, plan(), [Input::Denied(Code::UpstreamUnreachable.into())])));
+    assert!(lost(&orphan(false, plan(), [Input::Impossible])));
+}
+
+#[test]
+fn an_orphan_without_content_asks_as_if_it_were_new_but_finishes_where_that_would_be_refused() {
+    let trace = orphan(false, plan(), [reset(), reset(), reset(), reset()]);
+    assert_eq!(dials(&trace), [STREAM, STREAM, STREAM, Dial::Fallback]);
+    assert_eq!(end(&trace).map(|(_, code)| code), Some(Some(Code::UpstreamReset)));
+    let elsewhere = Plan { failover: vec![1], ..plan() };
+    let trace = orphan(false, elsewhere, [Input::Denied(Code::UpstreamUnreachable.into()), Input::Head]);
+    assert!(trace.contains(&(MS(0), Line::Did(Action::Elsewhere))), "{trace:?}");
+}
+
+#[test]
+fn an_orphans_request_that_may_have_arrived_is_not_sent_again_where_the_plan_says_so() {
+    let mut careful = Plan { failover: vec![1], ..plan() };
+    careful.retry.after_send = false;
+    assert_eq!(dials(&orphan(false, careful.clone(), [])), [Dial::Fallback]);
+    careful.fallback = None;
+    let trace = orphan(false, careful, []);
+    assert_eq!((dials(&trace), end(&trace)), (vec![], Some((MS(0), Some(Code::OwnerLost)))));
+}
+
+#[test]
+fn an_orphan_whose_client_leaves_waits_for_it_as_its_head_was_sent() {
+    let trace = orphan(false, plan(), [Input::Readers(0)]);
+    assert_eq!(end(&trace), Some((MS(40), Some(Code::SessionGap))));
+}
+
 /// The trace of [`eventful`] with `change` made to it, and what the judge says about it.
 fn broken(change: impl FnOnce(&mut Trace)) -> Result<(), Violation> {
     let mut trace = play(&eventful());
     change(&mut trace);
-    judge(&plan(), false, &trace)
+    judge(&plan(), Beginning::New, &trace)
 }
 
 fn position(trace: &Trace, wanted: &Action) -> usize {
@@ -236,6 +298,18 @@ fn the_judge_notices_two_heads_and_none() {
         trace.retain(|(_, line)| !matches!(line, Line::Did(Action::Commit) | Line::Due(_)));
     });
     assert_eq!((twice, none), (Err(Violation::WrongCommit), Err(Violation::WrongCommit)));
+}
+
+#[test]
+fn the_judge_notices_a_second_head_for_an_orphan_and_a_request_in_the_place_of_a_rung() {
+    let judged = |delivered, action| {
+        let mut trace = orphan(delivered, plan(), [Input::Head, Input::Done]);
+        trace[0].1 = Line::Did(action);
+        judge(&plan(), Beginning::Orphaned { delivered }, &trace)
+    };
+    assert_eq!(judged(false, Action::Commit), Err(Violation::WrongCommit));
+    assert_eq!(judged(false, Action::Refuse(Code::OwnerLost.into())), Err(Violation::WrongCommit));
+    assert_eq!(judged(true, Action::Dial(STREAM)), Err(Violation::DialAfterContent));
 }
 
 #[test]

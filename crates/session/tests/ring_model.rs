@@ -1,4 +1,5 @@
-//! The ring against a `Vec`, over random schedules of pushes, seals, shrinks, reads and reconnects.
+//! The ring against a `Vec`, over random schedules of pushes, seals, shrinks, reads and reconnects, and of what happens
+//! to copies: a late start, records taken back, records lost.
 //!
 //! What is held up: over any number of reconnects a reader gets every event once and in order,
 //! unless a gap names exactly the missing ones (I1); no gap is silent (I2); the end comes once, last
@@ -44,10 +45,20 @@ enum Op {
         percent: usize,
     },
     Compact,
+    /// What is beyond this position (in percent of all that was said) is taken back. Who had read it is put back.
+    Truncate {
+        percent: usize,
+    },
+    /// So many more were said, and are gone.
+    Lose {
+        count: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
 struct Schedule {
+    /// Seq of the first record.
+    start: u64,
     max_events: usize,
     max_bytes: usize,
     ops: Vec<Op>,
@@ -66,6 +77,8 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (0..READERS, 1_u64..1 << 40).prop_map(|(reader, beyond)| Op::FromTheFuture { reader, beyond }),
         1 => (0_usize..110).prop_map(|percent| Op::Shrink { percent }),
         1 => Just(Op::Compact),
+        1 => (0_usize..=100).prop_map(|percent| Op::Truncate { percent }),
+        1 => (0_usize..9).prop_map(|count| Op::Lose { count }),
         1 => (0_u32..9).prop_map(Op::Seal),
     ]
 }
@@ -73,11 +86,9 @@ fn ops() -> impl Strategy<Value = Op> {
 fn schedules() -> impl Strategy<Value = Schedule> {
     let max_events = prop_oneof![8 => 0_usize..12, 2 => Just(usize::MAX)];
     let max_bytes = prop_oneof![4 => 0_usize..600, 4 => 600_usize..20_000, 1 => Just(usize::MAX)];
-    (max_events, max_bytes, prop::collection::vec(ops(), 1..60)).prop_map(|(max_events, max_bytes, ops)| Schedule {
-        max_events,
-        max_bytes,
-        ops,
-    })
+    let start = prop_oneof![3 => Just(1_u64), 1 => 0_u64..40];
+    (start, max_events, max_bytes, prop::collection::vec(ops(), 1..60))
+        .prop_map(|(start, max_events, max_bytes, ops)| Schedule { start, max_events, max_bytes, ops })
 }
 
 /// How a reader is served from the ring: from the position after `upto`, at most `batch` signals.
@@ -125,8 +136,8 @@ fn serve(ring: &Ring<u32>, upto: u64, batch: usize, walk: bool) -> Vec<Signal> {
 /// itself and the oracle fail at once.
 fn run(schedule: &Schedule, serve: Serve) -> Result<(), Violation> {
     let limits = RingLimits { max_events: schedule.max_events, max_bytes: schedule.max_bytes };
-    let mut ring = Ring::new(limits);
-    let mut oracle = Oracle::new(limits.max_events, limits.max_bytes);
+    let mut ring = Ring::starting_at(limits, schedule.start);
+    let mut oracle = Oracle::new(limits.max_events, limits.max_bytes, schedule.start.saturating_sub(1) as usize);
     let mut readers: [Witness; READERS] = Default::default();
     for op in &schedule.ops {
         match *op {
@@ -138,6 +149,13 @@ fn run(schedule: &Schedule, serve: Serve) -> Result<(), Violation> {
             }
             Op::FromTheFuture { reader, beyond } => {
                 readers[reader].reconnects_at(oracle.said.len() as u64 + beyond);
+            }
+            Op::Truncate { .. } => {
+                write(&mut ring, &mut oracle, op);
+                // Which of what they saw is void is not the ring's to know.
+                for reader in readers.iter_mut().filter(|reader| !reader.has_ended()) {
+                    reader.reconnects_at(reader.upto.min(oracle.said.len() as u64));
+                }
             }
             _ => write(&mut ring, &mut oracle, op),
         }
@@ -177,7 +195,7 @@ fn write(ring: &mut Ring<u32>, oracle: &mut Oracle, op: &Op) {
     match *op {
         Op::Push { len, id } => {
             let seq = oracle.next_seq();
-            let body: Vec<u8> = (0..len).map(|at| (at as u64 + seq * 7) as u8).collect();
+            let body: Vec<u8> = (0..len).map(|at| (at as u64 + (seq + oracle.cuts) * 7) as u8).collect();
             let id = id.map(|id| b"upstream"[..usize::from(id)].to_vec());
             let pushed = ring.push(&body, id.as_deref());
             if oracle.end.is_some() {
@@ -194,11 +212,21 @@ fn write(ring: &mut Ring<u32>, oracle: &mut Oracle, op: &Op) {
         Op::Shrink { percent } => {
             let target = ring.footprint() * percent / 100;
             let gone = ring.shrink_to(target) as usize;
-            oracle.kept_from += gone;
+            oracle.evict(gone);
             assert!(ring.footprint() <= target);
             assert!(percent < 100 || gone == 0, "nothing may go while the target is met");
         }
         Op::Compact => ring.compact(),
+        Op::Truncate { percent } => {
+            let count = oracle.said.len() * percent / 100;
+            ring.truncate(count as u64 + 1);
+            oracle.take_back(count);
+        }
+        Op::Lose { count } => {
+            let count = oracle.said.len() + count;
+            ring.lose_until(count as u64 + 1);
+            oracle.lose(count);
+        }
         Op::Read { .. } | Op::Reconnect { .. } | Op::FromTheFuture { .. } => {
             unreachable!("not a write")
         }
@@ -211,7 +239,7 @@ fn check_bounds(ring: &Ring<u32>, oracle: &Oracle, schedule: &Schedule) {
     assert_eq!(ring.len(), oracle.kept().len());
     assert_eq!(ring.is_empty(), oracle.kept().is_empty());
     assert_eq!(ring.bytes(), oracle.kept_bytes());
-    assert_eq!(ring.evicted(), oracle.kept_from as u64);
+    assert_eq!(ring.evicted(), oracle.evicted);
     assert_eq!(ring.end(), oracle.end.as_ref());
     assert!(ring.len() <= schedule.max_events.max(1));
     assert!(ring.bytes() <= schedule.max_bytes || ring.len() == 1);
@@ -287,7 +315,7 @@ fn judged(serve: Serve) -> Result<(), Violation> {
     let mut ops = vec![push.clone(), read.clone()];
     ops.extend(std::iter::repeat_n(push, 5));
     ops.push(read);
-    run(&Schedule { max_events: 2, max_bytes: 1_000, ops }, serve)
+    run(&Schedule { start: 1, max_events: 2, max_bytes: 1_000, ops }, serve)
 }
 
 #[test]

@@ -145,6 +145,13 @@ impl Chunk {
         exact
     }
 
+    /// Forgets the records from seq `from` on.
+    pub(super) fn truncate(&mut self, from: u64) {
+        if let Some((index, start)) = self.locate(from) {
+            (self.count, self.used) = (index, start);
+        }
+    }
+
     /// Where the record at `index` starts. `None` if there is none.
     fn start(&self, index: u32) -> Option<u32> {
         match index {

@@ -26,7 +26,7 @@ pub enum GapReason {
     /// The reader's position belongs to another life of the session: it claims events that this
     /// log never had.
     Epoch,
-    /// They were delivered, but the store lost them. Never said by a ring itself.
+    /// They were delivered, but the store lost them. Said only by a ring that copies such a log.
     Lost,
 }
 

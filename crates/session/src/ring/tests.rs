@@ -223,3 +223,94 @@ fn a_budget_of_nothing_empties_the_ring_but_not_its_numbering() {
     assert_eq!(ring.push(b"more", None), Ok(101));
     assert_eq!(bodies(&ring, 101), ["101=more"]);
 }
+
+#[test]
+fn a_copy_begins_in_the_midst_and_has_evicted_nothing_itself() {
+    let mut ring: Ring<&str> = Ring::starting_at(RingLimits { max_events: 2, max_bytes: 1_000 }, 41);
+    assert_eq!((ring.first_seq(), ring.next_seq(), ring.len(), ring.evicted()), (41, 41, 0, 0));
+    assert_eq!(ring.get(7), Err(Gap { from: 7, to: 40, reason: GapReason::Evicted }));
+    assert_eq!(ring.get(41), Ok(None));
+    for seq in 41..=43 {
+        assert_eq!(ring.push(b"x", None), Ok(seq));
+    }
+    assert_eq!((ring.evicted(), ring.shrink_to(0), ring.evicted()), (1, 2, 3));
+    assert_eq!(Ring::<()>::starting_at(ROOMY, 0).next_seq(), 1);
+}
+
+#[test]
+fn records_that_were_taken_back_are_said_anew_under_the_same_numbers() {
+    let mut ring = counted(Ring::new(ROOMY), 1_000);
+    ring.truncate(1_001);
+    assert_eq!(ring.next_seq(), 1_001, "there is no such record");
+    ring.truncate(3);
+    assert_eq!((ring.next_seq(), ring.len(), ring.bytes(), ring.evicted()), (3, 2, 2, 0));
+    assert!(ring.footprint() <= 1_024, "pages behind the cut must be gone: {}", ring.footprint());
+    assert_eq!(ring.get(4), Err(Gap { from: 3, to: 3, reason: GapReason::Epoch }));
+    assert_eq!(ring.push(b"other", Some(b"id")), Ok(3));
+    assert_eq!(bodies(&ring, 1), ["1=1", "2=2", "3=other"]);
+    assert_eq!(ring.find_kept(b"id"), Some(3));
+    ring.truncate(3);
+    assert_eq!((ring.find_kept(b"id"), ring.bytes()), (None, 2));
+}
+
+#[test]
+fn a_ring_cut_before_its_oldest_record_begins_there() {
+    let mut ring = counted(ring(3, 1_000), 10);
+    ring.truncate(8);
+    assert_eq!(
+        (ring.first_seq(), ring.next_seq(), ring.footprint()),
+        (8, 8, ring.chunks.capacity() * size_of::<Chunk>())
+    );
+    ring.truncate(5);
+    assert_eq!((ring.first_seq(), ring.next_seq(), ring.evicted()), (5, 5, 7));
+    assert_eq!(ring.push(b"five", None), Ok(5));
+    assert_eq!(ring.get(4), Err(Gap { from: 4, to: 4, reason: GapReason::Evicted }));
+    assert_eq!(bodies(&ring, 5), ["5=five"]);
+}
+
+#[test]
+fn a_hole_is_named_as_lost_until_evictions_have_passed_it() {
+    let mut ring = counted(ring(2, 1_000), 4);
+    ring.lose_until(5);
+    assert_eq!((ring.first_seq(), ring.evicted()), (3, 2), "nothing is missing between 4 and 5");
+    ring.lose_until(9);
+    assert_eq!((ring.first_seq(), ring.next_seq(), ring.bytes(), ring.evicted()), (9, 9, 0, 2));
+    for seq in 9..=10 {
+        assert_eq!(ring.push(b"x", None), Ok(seq));
+    }
+    assert_eq!(ring.get(2), Err(Gap { from: 2, to: 8, reason: GapReason::Lost }));
+    assert_eq!(ring.push(b"x", None), Ok(11));
+    assert_eq!(ring.get(2), Err(Gap { from: 2, to: 9, reason: GapReason::Evicted }));
+}
+
+#[test]
+fn a_hole_that_was_cut_off_is_forgotten() {
+    let mut ring = counted(ring(2, 1_000), 4);
+    ring.lose_until(9);
+    ring.truncate(6);
+    assert_eq!(ring.get(5), Err(Gap { from: 5, to: 5, reason: GapReason::Evicted }));
+    for seq in 6..=10 {
+        assert_eq!(ring.push(b"x", None), Ok(seq));
+    }
+    assert_eq!(ring.get(8), Err(Gap { from: 8, to: 8, reason: GapReason::Evicted }), "8 was here this time");
+}
+
+#[test]
+fn the_end_of_a_sealed_log_does_not_move() {
+    let mut ring = counted(ring(10, 1_000), 3);
+    ring.seal("completed");
+    ring.truncate(2);
+    ring.lose_until(9);
+    assert_eq!(bodies(&ring, 1), ["1=1", "2=2", "3=3", "sealed completed"]);
+}
+
+#[test]
+fn a_copy_of_a_log_with_absurd_numbers_takes_nothing_more_and_breaks_nothing() {
+    let mut ring: Ring<()> = Ring::starting_at(ROOMY, u64::MAX - 1);
+    assert_eq!(ring.push(b"x", None), Ok(u64::MAX - 1));
+    assert_eq!(ring.push(b"x", None), Err(PushError::Exhausted));
+    ring.lose_until(u64::MAX);
+    ring.truncate(u64::MAX - 1);
+    assert_eq!(ring.push(b"y", None), Ok(u64::MAX - 1));
+    assert_eq!((ring.len(), ring.get(u64::MAX)), (1, Ok(None)));
+}

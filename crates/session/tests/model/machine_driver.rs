@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use streamkeeper_session::{Code, Detach, Fault, Input, Kind, Plan, Report, Retry, Rung, Session, Timeouts};
 
-use super::machine_judge::{Line, Trace};
+use super::machine_judge::{Beginning, Line, Trace};
 
 /// What happens next to a session.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(crate) enum Op {
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) plan: Plan,
-    pub(crate) adopted: bool,
+    pub(crate) beginning: Beginning,
     pub(crate) seed: u64,
     pub(crate) ops: Vec<Op>,
 }
@@ -109,9 +109,13 @@ fn plans() -> impl Strategy<Value = Plan> {
 }
 
 pub(crate) fn schedules() -> impl Strategy<Value = Schedule> {
-    let adopted = prop::bool::weighted(0.1);
-    (plans(), adopted, any::<u64>(), prop::collection::vec(ops(), 0..50))
-        .prop_map(|(plan, adopted, seed, ops)| Schedule { plan, adopted, seed, ops })
+    let beginning = prop_oneof![
+        7 => Just(Beginning::New),
+        1 => Just(Beginning::Adopted),
+        2 => any::<bool>().prop_map(|delivered| Beginning::Orphaned { delivered }),
+    ];
+    (plans(), beginning, any::<u64>(), prop::collection::vec(ops(), 0..50))
+        .prop_map(|(plan, beginning, seed, ops)| Schedule { plan, beginning, seed, ops })
 }
 
 /// A session, its clock, and the trace of both.
@@ -124,8 +128,13 @@ struct Driver {
 impl Driver {
     fn start(schedule: &Schedule) -> Self {
         let (plan, seed) = (schedule.plan.clone(), schedule.seed);
-        let begin = if schedule.adopted { Session::adopted } else { Session::new };
-        let mut driver = Self { session: begin(plan, seed, Duration::ZERO), now: Duration::ZERO, trace: Trace::new() };
+        let now = Duration::ZERO;
+        let session = match schedule.beginning {
+            Beginning::New => Session::new(plan, seed, now),
+            Beginning::Adopted => Session::adopted(plan, seed, now),
+            Beginning::Orphaned { delivered } => Session::orphaned(plan, seed, now, delivered),
+        };
+        let mut driver = Self { session, now, trace: Trace::new() };
         driver.settle();
         driver
     }

@@ -49,6 +49,20 @@ pub(crate) enum Violation {
     NeverEnds,
 }
 
+/// How a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// With nothing but a request.
+    New,
+    /// With an upstream answer already there.
+    Adopted,
+    /// In the place of another process.
+    Orphaned {
+        /// That one had passed on content.
+        delivered: bool,
+    },
+}
+
 /// What is open at the upstream, and since when it is silent.
 #[derive(Clone, Copy, Debug)]
 struct Open {
@@ -85,9 +99,9 @@ struct Book<'a> {
     rung: bool,
 }
 
-/// Reads `trace` of a session that began at zero under `plan`. `adopted`: with an upstream answer already there.
-pub(crate) fn judge(plan: &Plan, adopted: bool, trace: &Trace) -> Result<(), Violation> {
-    let mut book = Book::new(plan, adopted);
+/// Reads `trace` of a session that began at zero under `plan`.
+pub(crate) fn judge(plan: &Plan, beginning: Beginning, trace: &Trace) -> Result<(), Violation> {
+    let mut book = Book::new(plan, beginning);
     for (now, line) in trace {
         match line {
             Line::Told(input) => book.told(*now, input),
@@ -100,25 +114,31 @@ pub(crate) fn judge(plan: &Plan, adopted: bool, trace: &Trace) -> Result<(), Vio
 }
 
 impl<'a> Book<'a> {
-    fn new(plan: &'a Plan, adopted: bool) -> Self {
+    fn new(plan: &'a Plan, beginning: Beginning) -> Self {
         let dial = Dial::Stream { other_endpoint: false };
-        let adopted = adopted.then_some(Open { dial, due: plan.timeouts.first_event, late: Code::FirstEventTimeout });
+        let opening = Open { dial, due: plan.timeouts.first_event, late: Code::FirstEventTimeout };
+        let adopted = beginning == Beginning::Adopted;
+        let delivered = beginning == Beginning::Orphaned { delivered: true };
+        let orphaned = matches!(beginning, Beginning::Orphaned { .. });
+        // The request of an orphan had arrived. Where such a one is not sent again, it was sent often enough.
+        let spent = adopted || (orphaned && !plan.retry.after_send);
+        let lost = orphaned.then_some(Code::OwnerLost);
         Self {
             plan,
             total: plan.timeouts.total,
             commit: plan.commit_after,
             detach: None,
-            owed: adopted.is_none().then_some(Duration::ZERO),
-            streams: if adopted.is_some() { plan.retry.attempts } else { 0 },
-            open: adopted,
+            owed: (!adopted).then_some(Duration::ZERO),
+            streams: if spent { plan.retry.attempts } else { 0 },
+            open: adopted.then_some(opening),
             moves: 0,
             mends: 0,
             fallbacks: 0,
-            content: false,
-            committed: false,
+            content: delivered,
+            committed: orphaned,
             ended: false,
-            reasons: Vec::new(),
-            broken_by: None,
+            reasons: lost.into_iter().filter(|_| delivered || spent).collect(),
+            broken_by: lost,
             may_complete: false,
             due: None,
             rung: false,

@@ -44,6 +44,9 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    /// Said where nobody took it down.
+    const NOTHING: Self = Self { body: Vec::new(), id: None };
+
     fn payload(&self) -> usize {
         self.body.len() + self.id.as_ref().map_or(0, Vec::len)
     }
@@ -55,24 +58,70 @@ pub(crate) struct Oracle {
     /// Index of the oldest one that must still be there.
     pub(crate) kept_from: usize,
     pub(crate) end: Option<u32>,
+    /// So many made room for others.
+    pub(crate) evicted: u64,
+    /// How often something was taken back.
+    pub(crate) cuts: u64,
+    /// Index up to which all is lost.
+    lost_to: Option<usize>,
     max_events: usize,
     max_bytes: usize,
 }
 
 impl Oracle {
-    pub(crate) fn new(max_events: usize, max_bytes: usize) -> Self {
-        Self { said: Vec::new(), kept_from: 0, end: None, max_events: max_events.max(1), max_bytes }
+    /// `before`: so many were said before anybody took them down.
+    pub(crate) fn new(max_events: usize, max_bytes: usize, before: usize) -> Self {
+        Self {
+            said: vec![Said::NOTHING; before],
+            kept_from: before,
+            end: None,
+            evicted: 0,
+            cuts: 0,
+            lost_to: None,
+            max_events: max_events.max(1),
+            max_bytes,
+        }
     }
 
     pub(crate) fn say(&mut self, said: Said) {
         self.said.push(said);
-        let over = |kept: &[Said]| {
-            kept.len() > 1
-                && (kept.len() > self.max_events || kept.iter().map(Said::payload).sum::<usize>() > self.max_bytes)
-        };
-        while over(&self.said[self.kept_from..]) {
-            self.kept_from += 1;
+        while self.is_over() {
+            self.evict(1);
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.kept().len() > 1 && (self.kept().len() > self.max_events || self.kept_bytes() > self.max_bytes)
+    }
+
+    pub(crate) fn evict(&mut self, count: usize) {
+        self.kept_from += count;
+        self.evicted += count as u64;
+    }
+
+    /// Only the first `count` were said, as it turns out.
+    pub(crate) fn take_back(&mut self, count: usize) {
+        if self.end.is_some() || count >= self.said.len() {
+            return;
+        }
+        self.cuts += 1;
+        self.said.truncate(count);
+        if count < self.kept_from {
+            (self.kept_from, self.lost_to) = (count, None);
+        }
+    }
+
+    /// Of the first `count` nothing is left.
+    pub(crate) fn lose(&mut self, count: usize) {
+        if self.end.is_none() && count > self.said.len() {
+            self.said.resize(count, Said::NOTHING);
+            (self.kept_from, self.lost_to) = (count, Some(count));
+        }
+    }
+
+    /// Why the oldest that are missing are missing.
+    fn reason(&self) -> &'static str {
+        if self.lost_to == Some(self.kept_from) { "lost" } else { "evicted" }
     }
 
     pub(crate) fn kept(&self) -> &[Said] {
@@ -135,7 +184,7 @@ impl Witness {
             Signal::Gap { from, to, reason } => {
                 let wrong = Violation::WrongGap { from: *from, to: *to, reason };
                 let missing = match *reason {
-                    "evicted" => (self.upto + 1, oracle.first_seq() - 1),
+                    reason if reason == oracle.reason() => (self.upto + 1, oracle.first_seq() - 1),
                     // The claim is what is wrong, so the account starts over.
                     "epoch" => (oracle.next_seq(), self.upto),
                     _ => return Err(wrong),
