@@ -1,20 +1,18 @@
 //! The configuration file as it is written: its tables, keys, defaults and the checks between them.
 //!
-//! This file, `upstreams` and `routes` are the grammar: a key is known because it is read here, its default stands beside
-//! it, and the sample at the repository's root must show it (a test compares). Not here: how a value is read (`reader`).
+//! This file, `upstreams`, `routes` and `store` are the grammar: a key is known because it is read here, its default stands
+//! beside it, and the sample at the repository's root must show it (a test compares). Not here: how a value is read
+//! (`reader`).
 
 use std::time::Duration;
 
 use toml::Table;
 
 use super::env::Env;
-use super::keys::one_of_words;
 use super::problem::{Problem, Problems};
 use super::reader::{Context, Reader};
-use super::settings::{
-    Admin, Drain, Heartbeat, Limits, Listen, LogFormat, RetryHint, Session, Settings, Store, Telemetry,
-};
-use super::{routes, upstreams, values};
+use super::settings::{Admin, Drain, Heartbeat, Limits, Listen, LogFormat, RetryHint, Session, Settings, Telemetry};
+use super::{routes, store, upstreams, values};
 
 pub(super) const KIB: usize = 1 << 10;
 pub(super) const MIB: usize = 1 << 20;
@@ -58,11 +56,11 @@ pub(super) fn root(r: &mut Reader<'_>) -> Settings {
         upstreams,
         listen,
         session,
-        store: r.table("store", store),
+        store: r.table("store", store::read),
         limits: r.table("limits", |r| limits(r, session)),
         retry_hint: r.table("retry_hint", retry_hint),
         heartbeat: r.table("heartbeat", |r| Heartbeat { interval: r.duration_or_zero("interval", 15 * SECOND) }),
-        drain: r.table("drain", |r| Drain { timeout: r.duration_or_zero("timeout", 30 * SECOND) }),
+        drain: r.table("drain", drain),
         telemetry: r.table("telemetry", telemetry),
     };
     check_across(r, &settings);
@@ -129,18 +127,6 @@ fn session(r: &mut Reader<'_>) -> Session {
     }
 }
 
-fn store(r: &mut Reader<'_>) -> Store {
-    let redis = |kind: &str| match kind {
-        "redis" => Err("the redis store is not built yet in this version; write \"memory\"".to_owned()),
-        kind => one_of_words(kind, &[("memory", Store::Memory)]),
-    };
-    let store = r.optional("kind", redis);
-    if !r.sound("kind") {
-        r.ignore_the_rest();
-    }
-    store.unwrap_or(Store::Memory)
-}
-
 fn limits(r: &mut Reader<'_>, session: Session) -> Limits {
     // No event is larger than its ring, no line than its event: a small bound brings the defaults under it down.
     let event = r.size("event", MIB.min(session.max_bytes), KIB..=16 * MIB);
@@ -177,6 +163,13 @@ fn retry_hint(r: &mut Reader<'_>) -> RetryHint {
     };
     r.at_most(("base", hint.base), ("ill", hint.ill));
     hint
+}
+
+fn drain(r: &mut Reader<'_>) -> Drain {
+    let timeout = r.duration_or_zero("timeout", 30 * SECOND);
+    let drain = Drain { timeout, spread: r.duration_or_zero("spread", timeout.min(10 * SECOND)) };
+    r.at_most(("spread", drain.spread), ("timeout", drain.timeout));
+    drain
 }
 
 fn telemetry(r: &mut Reader<'_>) -> Telemetry {

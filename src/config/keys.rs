@@ -3,7 +3,7 @@
 //! Not here: tables and how problems are collected (`reader`), what a string means (`values`, `units`).
 
 use std::ops::{Bound, RangeBounds};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::{Table, Value};
@@ -148,6 +148,30 @@ impl Reader<'_> {
             self.problem(key, "the secret is empty; an empty variable or file keeps nobody out");
         }
         Some(Secret::new(text))
+    }
+
+    /// The path of a PEM file with certificates.
+    pub(super) fn certificates(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.pem(key, "certificate", &["CERTIFICATE"])
+    }
+
+    /// The path of a PEM file with a private key that needs no passphrase: nobody is there to type one.
+    pub(super) fn private_key(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.pem(key, "private key without a passphrase", &["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"])
+    }
+
+    /// The file is opened here too: a typing slip should show in `check`, not at the first connection.
+    fn pem(&mut self, key: &'static str, what: &str, labels: &[&str]) -> Option<PathBuf> {
+        let env = self.env();
+        let begins = |label: &&str| format!("-----BEGIN {label}-----");
+        self.optional(key, |path| {
+            let text = read_text(env, path)?;
+            if labels.iter().any(|label| text.contains(&begins(label))) {
+                return Ok(path.into());
+            }
+            let expected = labels.first().map(begins).unwrap_or_default();
+            Err(format!("the file holds no PEM {what} ({expected})"))
+        })
     }
 
     /// Notes a problem if the first value is larger than the second. Keys may be dotted to reach into tables.

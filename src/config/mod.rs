@@ -7,7 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`settings`] | the result: checked values, nothing optional that has a default |
-//! | `file`, `upstreams`, `routes` | the keys, their defaults, the checks between them |
+//! | `file`, `upstreams`, `routes`, `store` | the keys, their defaults, the checks between them |
 //! | `reader`, `keys` | one call reads one key; collects problems, knows what is unknown |
 //! | `values`, `units` | what a single string may mean |
 //! | [`mod@env`] | variables and files the configuration points to |
@@ -24,6 +24,7 @@ mod reader;
 mod routes;
 pub mod secret;
 pub mod settings;
+mod store;
 mod units;
 mod upstreams;
 mod values;

@@ -3,6 +3,7 @@
 //! Not here: how any of it is written down (see `file`). A `Settings` that exists is valid,
 //! so nothing downstream validates again. Keys and meanings follow the design's section 2.
 
+mod store;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
+pub use store::{OnFailure, Redis, Store, Topology};
 use streamkeeper_session::Plan;
 pub use streamkeeper_session::{BreakerPlan, Detach, Retry, Rung, Timeouts};
 pub use upstream::{Budget, Credential, Endpoint, Health, Models, Protocol, Upstream};
@@ -220,13 +222,6 @@ pub struct Session {
     pub retention: Duration,
 }
 
-/// Which store keeps the sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Store {
-    /// This process's memory.
-    Memory,
-}
-
 /// Caps on everything a peer controls. Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -289,6 +284,9 @@ pub struct Heartbeat {
 pub struct Drain {
     /// SIGTERM → streams still running get their terminal event.
     pub timeout: Duration,
+    /// With the Redis store: SIGTERM → the last of the clients that can come back is sent away; zero: all at once. At most
+    /// `timeout`.
+    pub spread: Duration,
 }
 
 /// Logs and what errors may reveal.

@@ -4,6 +4,7 @@ mod overrides;
 mod ports;
 mod routes;
 mod sample;
+mod store;
 mod total;
 mod upstreams;
 
@@ -67,7 +68,10 @@ fn a_misspelt_key_is_named_with_the_likely_one() {
         "routes[0].timeouts.frist_event: unknown key; did you mean `first_event`?"
     );
     assert_eq!(bad("[limit]\nevent = 1"), "limit: unknown key; did you mean `limits`?");
-    assert_eq!(bad("[drain]\n\"what is this\" = 1"), "drain.\"what is this\": unknown key; known here: `timeout`");
+    assert_eq!(
+        bad("[drain]\n\"what is this\" = 1"),
+        "drain.\"what is this\": unknown key; known here: `timeout`, `spread`"
+    );
 }
 
 #[test]
@@ -90,7 +94,10 @@ fn all_problems_are_found_in_one_run() {
         retry = { attempts = 0 }
         [store]
         kind = "redis"
-        url = "redis://127.0.0.1"
+        url = "http://127.0.0.1"
+        prefix = ""
+        [drain]
+        spread = "31s"
         [retry_hint]
         jitter = 1.5
     "#;
@@ -106,8 +113,10 @@ fn all_problems_are_found_in_one_run() {
             "routes[0].timeouts.idle",
             "routes[0].retry.attempts",
             "routes[0].idz",
-            "store.kind",
+            "store.url",
+            "store.prefix",
             "retry_hint.jitter",
+            "drain.spread",
         ],
         "{problems}"
     );
@@ -160,6 +169,7 @@ fn numbers_are_held_to_what_can_work() {
     }
     assert_eq!(good("[retry_hint]\njitter = 1").retry_hint.jitter, 1.0);
     assert_eq!(good("[heartbeat]\ninterval = \"0s\"").heartbeat.interval, Duration::ZERO);
+    assert_eq!(good("[drain]\nspread = \"0s\"").drain.spread, Duration::ZERO);
 }
 
 #[test]
@@ -191,6 +201,7 @@ fn bounds_that_contradict_each_other_are_shown_with_both_values() {
             "[retry_hint]\nill = \"1s\"\nbase = \"2s\"",
             "retry_hint.base: 2s is more than `ill` (1s); lower it or raise `ill`",
         ),
+        ("[drain]\nspread = \"31s\"", "drain.spread: 31s is more than `timeout` (30s); lower it or raise `timeout`"),
     ] {
         assert_eq!(bad(text), message, "{text}");
     }
@@ -204,6 +215,7 @@ fn a_small_bound_brings_the_defaults_under_it_down() {
     assert_eq!(only_route("retry = { max = \"100ms\" }").retry.base, Duration::from_millis(100));
     let limits = good("[session]\nmax_bytes = \"64KiB\"").limits;
     assert_eq!((limits.event, limits.line), (65_536, 65_536));
+    assert_eq!(good("[drain]\ntimeout = \"1s\"").drain, Drain { timeout: second, spread: second });
 }
 
 #[test]
@@ -213,10 +225,6 @@ fn a_value_that_cannot_be_read_is_not_compared() {
 
 #[test]
 fn what_is_not_built_says_so() {
-    assert_eq!(
-        bad("[store]\nkind = \"redis\"\nurl = \"redis://h\""),
-        "store.kind: the redis store is not built yet in this version; write \"memory\""
-    );
     assert_eq!(
         bad("[listen]\ntls = { cert = \"a\", key = \"b\" }"),
         "listen.tls: TLS towards clients is not built yet in this version; remove it"

@@ -1,6 +1,5 @@
 //! `[[upstreams]]`: the named groups of endpoints, and what requests to them look like.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
@@ -8,7 +7,6 @@ use http::{HeaderName, HeaderValue};
 use toml::Value;
 
 use super::file::SECOND;
-use super::keys::read_text;
 use super::reader::{Reader, expected, quoted};
 use super::settings::{BreakerPlan, Budget, Credential, Endpoint, Health, Models, Protocol, Upstream};
 use super::values;
@@ -79,7 +77,7 @@ fn upstream(r: &mut Reader<'_>) -> Option<Upstream> {
         name: name.clone().unwrap_or_default(),
         endpoints: endpoints(r),
         protocol: r.choice("protocol", Protocol::Auto, &PROTOCOLS),
-        ca: certificates(r),
+        ca: r.certificates("ca"),
         breaker: r.table("breaker", breaker),
         retry_budget: r.table("retry_budget", |r| Budget {
             ratio: r.ratio("ratio", 0.2),
@@ -215,16 +213,4 @@ fn models(r: &mut Reader<'_>) -> Models {
         }
     }
     Models { named, any }
-}
-
-/// The path of a PEM file. It is opened here too: a typing slip should show in `check`, not at the first connection.
-fn certificates(r: &mut Reader<'_>) -> Option<PathBuf> {
-    let env = r.env();
-    r.optional("ca", |path| {
-        if read_text(env, path)?.contains("-----BEGIN CERTIFICATE-----") {
-            Ok(path.into())
-        } else {
-            Err("the file holds no PEM certificate (-----BEGIN CERTIFICATE-----)".to_owned())
-        }
-    })
 }

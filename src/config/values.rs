@@ -2,7 +2,7 @@
 //! text and gives the value, or a message that says what is wrong and what to write instead.
 //!
 //! Not here: checks that need a second key (`file`, `routes`), numbers and units (`units`).
-//! Sources: RFC 3986 (URLs), RFC 9110 §5.6.2 (tokens).
+//! Sources: RFC 3986 (URLs), the registrations of `redis` and `rediss` at IANA, RFC 9110 §5.6.2 (tokens).
 
 use std::net::SocketAddr;
 
@@ -47,6 +47,64 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
         plain_path(base)?;
     }
     Ok(Endpoint { scheme, authority, base: base.to_owned(), weight: 1, priority: 0 })
+}
+
+/// What the checks between keys want to know of a Redis URL. No `Debug`: a password is in it.
+#[derive(PartialEq, Eq)]
+pub(super) struct RedisUrl {
+    /// `rediss`.
+    pub(super) tls: bool,
+    /// Name and password, each `None` where there is none; as written, so percent-encoded.
+    pub(super) login: (Option<String>, Option<String>),
+    /// The database number, where one is written.
+    pub(super) database: Option<u32>,
+}
+
+/// Where a Redis server is. No message repeats it: it may hold a password.
+pub(super) fn redis_url(text: &str) -> Result<RedisUrl, String> {
+    const ADVICE: &str = "write one such as \"redis://127.0.0.1:6379/0\"";
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("has no scheme; {ADVICE}"))?;
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        _ => return Err("the scheme is neither redis nor rediss (TLS); write one of these".to_owned()),
+    };
+    if rest.contains(['?', '#']) {
+        return Err("has a query (?…) or a fragment (#…); remove it, in a password write %3F and %23".to_owned());
+    }
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (name, password) = login.split_once(':').map_or((login, None), |(name, password)| (name, Some(password)));
+    if ![name, password.unwrap_or_default()].into_iter().all(is_percent_encoded) {
+        return Err(
+            "the user name or password has characters that must be percent-encoded, such as %40 for @".to_owned()
+        );
+    }
+    if host.contains(',') {
+        return Err("names several hosts; write a list of URLs instead".to_owned());
+    }
+    let host: Authority = host.parse().map_err(|_| format!("the host or port is not valid; {ADVICE}"))?;
+    if host.host().is_empty() || !has_sane_port(&host) {
+        return Err(format!("the host or port is not valid; {ADVICE}"));
+    }
+    let database = match database {
+        "" => None,
+        number if number.bytes().all(|b| b.is_ascii_digit()) && number.len() < 6 => number.parse().ok(),
+        _ => return Err(format!("what follows the host is not a database number; {ADVICE}")),
+    };
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Ok(RedisUrl { tls, login: (some(name), password.and_then(some)), database })
+}
+
+/// Part of a URL's user information: RFC 3986 §3.2.1 without the colon, every `%` with its two digits.
+fn is_percent_encoded(text: &str) -> bool {
+    let mut parts = text.split('%');
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&b));
+    parts.next().is_none_or(plain)
+        && parts.all(|part| {
+            part.get(..2).is_some_and(|code| code.bytes().all(|b| b.is_ascii_hexdigit()))
+                && part.get(2..).is_some_and(plain)
+        })
 }
 
 /// No port, or one from 1 to 65535.

@@ -14,8 +14,10 @@ fn line() -> impl Strategy<Value = String> {
     let keys = "address hosts prefix token name endpoints protocol ca path methods host upstream \
         dialect ids session_key after_partial idle total connect attempts base max mode grace \
         max_bytes kind event line jitter interval timeout log frist_event \"\" tls breaker retry_budget failover \
-        credential credential_header headers model models health url weight priority failures ratio";
-    let words = "auto llm memory redis off / /v1 127.0.0.1:1 http://h:1/a GET POST fallback";
+        credential credential_header headers model models health url weight priority failures ratio \
+        master username password ca prefix secret lease acknowledged on_failure spread";
+    let words = "auto llm memory redis off / /v1 127.0.0.1:1 http://h:1/a GET POST fallback \
+        redis://h:1/2 rediss://u:p@h sentinel cluster refuse";
     let quoted = |text: String| Value::from(text).to_string();
     let value = prop_oneof![
         Just("[[], {}]".to_owned()),
@@ -84,9 +86,10 @@ proptest! {
         timeouts in durations("connect head first_event idle total"),
         retry in durations("base max"),
         hint in durations("base ill"),
+        drain in durations("timeout spread"),
     ) {
         let text = format!(
-            "{LLM}[session]\n{session}[limits]\n{limits}[retry_hint]\n{hint}{}\
+            "{LLM}[session]\n{session}[limits]\n{limits}[retry_hint]\n{hint}[drain]\n{drain}{}\
              [routes.timeouts]\n{timeouts}[routes.retry]\n{retry}",
             route("")
         );
@@ -101,7 +104,7 @@ proptest! {
 
 /// What the code behind the configuration takes for granted.
 fn keeps_its_promises(settings: &Settings) -> Result<(), TestCaseError> {
-    let Settings { upstreams, routes, session, limits, retry_hint, .. } = settings;
+    let Settings { upstreams, routes, session, limits, retry_hint, drain, .. } = settings;
     prop_assert!(upstreams.iter().all(|one| !one.endpoints.is_empty() && !one.name.is_empty()));
     let endpoints = || upstreams.iter().flat_map(|one| &one.endpoints);
     prop_assert!(endpoints().all(|endpoint| endpoint.weight >= 1));
@@ -118,5 +121,11 @@ fn keeps_its_promises(settings: &Settings) -> Result<(), TestCaseError> {
     prop_assert!(limits.line <= limits.event && limits.event <= session.max_bytes);
     prop_assert!(session.max_bytes <= limits.ring_bytes);
     prop_assert!((0.0..=1.0).contains(&retry_hint.jitter) && retry_hint.base <= retry_hint.ill);
+    prop_assert!(drain.spread <= drain.timeout);
+    if let Store::Redis(redis) = &settings.store {
+        prop_assert!(!redis.urls.is_empty() && (redis.urls.len() == 1 || redis.topology != Topology::Single));
+        prop_assert!(redis.timeout < redis.lease && !redis.timeout.is_zero());
+        prop_assert!((1..=32).contains(&redis.prefix.len()));
+    }
     Ok(())
 }
