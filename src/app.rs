@@ -5,14 +5,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, Entropy};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::principal::Keyed;
-use crate::store::{MemoryStore, SessionStore, StoreLimits};
+use crate::store::{MemoryStore, RedisStore, SessionStore, StoreLimits};
 use crate::telemetry::metrics;
 use crate::upstream::{ConnectError, Upstreams};
 
 /// How long a refusal for want of room makes all retry hints larger.
 const STRAIN: Duration = Duration::from_secs(10);
+
+/// Why there is no app.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An upstream cannot be dialled.
+    #[error("an upstream's TLS cannot be set up")]
+    Upstream(#[from] ConnectError),
+    /// Redis cannot be dialled.
+    #[error("the connection to Redis cannot be set up (`store` in the configuration)")]
+    Store(#[source] std::io::Error),
+}
 
 /// Shared by all requests.
 #[derive(Debug)]
@@ -33,7 +44,7 @@ pub struct App {
     pub credential_cookies: Vec<Vec<String>>,
     /// Requests being answered.
     pub in_flight: Arc<AtomicUsize>,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
     /// When a request was last refused for want of room, in milliseconds on the clock; 0 is never.
     shed_at: AtomicU64,
 }
@@ -41,11 +52,13 @@ pub struct App {
 impl App {
     /// The app of `settings`.
     ///
+    /// Call inside a runtime: a shared store connects in the background.
+    ///
     /// # Errors
-    /// When the certificate authorities of an upstream cannot be loaded.
-    pub fn new(settings: Settings, entropy: Entropy) -> Result<Arc<Self>, ConnectError> {
+    /// When certificates cannot be loaded.
+    pub fn new(settings: Settings, entropy: Entropy) -> Result<Arc<Self>, AppError> {
         let limits = &settings.limits;
-        let store = MemoryStore::new(StoreLimits {
+        let local = MemoryStore::new(StoreLimits {
             sessions: limits.sessions,
             sessions_per_principal: limits.sessions_per_principal,
             ring_bytes: limits.ring_bytes,
@@ -59,15 +72,16 @@ impl App {
         }
         show_limits(&settings);
         let clock = Clock::start();
+        let (store, keyed) = store(&settings, local, clock, &entropy)?;
         Ok(Arc::new(Self {
             upstreams: Upstreams::new(&settings, clock)?,
-            store: Arc::new(store),
+            store,
             clock,
-            keyed: Keyed::new(&entropy),
+            keyed,
             entropy,
             credential_cookies,
             in_flight: Arc::default(),
-            draining: AtomicBool::new(false),
+            draining: Arc::default(),
             shed_at: AtomicU64::new(0),
             settings,
         }))
@@ -76,6 +90,11 @@ impl App {
     /// Whether this process is going away.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Turns true when this process begins to go away.
+    pub fn drain_signal(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.draining)
     }
 
     /// From now on no session begins.
@@ -113,11 +132,30 @@ impl App {
         self.jittered(self.settings.retry_hint.ill)
     }
 
+    /// From 0 to below 1, all alike.
+    pub fn chance(&self) -> f64 {
+        (self.entropy.u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// `centre`, more or less by the configured part.
     fn jittered(&self, centre: Duration) -> Duration {
-        let unit = (self.entropy.u64() >> 11) as f64 / (1_u64 << 53) as f64;
-        centre.mul_f64(1.0 + self.settings.retry_hint.jitter * (2.0 * unit - 1.0))
+        centre.mul_f64(1.0 + self.settings.retry_hint.jitter * (2.0 * self.chance() - 1.0))
     }
+}
+
+/// The store, and the key that all processes which share it have.
+fn store(
+    settings: &Settings,
+    local: MemoryStore,
+    clock: Clock,
+    entropy: &Entropy,
+) -> Result<(Arc<dyn SessionStore>, Keyed), AppError> {
+    let config::Store::Redis(redis) = &settings.store else { return Ok((Arc::new(local), Keyed::new(entropy))) };
+    let keyed = Keyed::shared(&RedisStore::secret(redis));
+    let routes = settings.routes.clone();
+    let store = RedisStore::start((**redis).clone(), settings.session, routes, local, clock, entropy)
+        .map_err(AppError::Store)?;
+    Ok((Arc::new(store), keyed))
 }
 
 fn millis(time: Duration) -> u64 {

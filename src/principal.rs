@@ -1,6 +1,6 @@
 //! Whom a session belongs to: a keyed hash of the caller's credential headers.
 //!
-//! The hash is HMAC-SHA-256 under a key of this process, cut to 128 bits; the credentials themselves are kept
+//! The hash is HMAC-SHA-256 under a key of this process (or of all that share a store), cut to 128 bits; the credentials themselves are kept
 //! nowhere. A caller without credentials is [`Principal::ANYBODY`]: then the session's 128-bit id is the capability.
 
 use http::HeaderMap;
@@ -19,6 +19,16 @@ pub struct Principal(u128);
 impl Principal {
     /// A caller without credentials.
     pub const ANYBODY: Self = Self(0);
+
+    /// Its bits, for a store that other processes read.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// From [`bits`](Self::bits).
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
 }
 
 /// Makes principals and other keyed fingerprints.
@@ -40,6 +50,12 @@ impl Keyed {
             part.copy_from_slice(&entropy.u64().to_be_bytes());
         }
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
+    }
+
+    /// The key that all processes with the same `secret` make.
+    pub fn shared(secret: &str) -> Self {
+        let purpose = hmac::Key::new(hmac::HMAC_SHA256, b"streamkeeper principals and fingerprints");
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&purpose, secret.as_bytes()).as_ref()) }
     }
 
     /// The principal of a request. `cookies`: names of cookies that are credentials too.

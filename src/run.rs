@@ -10,10 +10,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::app::App;
+use crate::app::{App, AppError};
 use crate::clock::Entropy;
 use crate::config::Settings;
-use crate::upstream::{ConnectError, health};
+use crate::upstream::health;
 use crate::{admin, drain, front, server};
 
 /// How often finished sessions are looked through.
@@ -34,9 +34,9 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
-    /// An upstream cannot be dialled.
-    #[error("an upstream's TLS cannot be set up")]
-    Upstream(#[from] ConnectError),
+    /// What the configuration names cannot be set up.
+    #[error(transparent)]
+    App(#[from] AppError),
 }
 
 /// A proxy that listens on both ports and is about to serve.

@@ -20,7 +20,7 @@ use streamkeeper_session::{Code, Gap, GapReason, SessionId};
 async fn what_was_opened_is_found_by_its_owner_and_listed(make: Make) {
     let bench = bench(make, ROOMY);
     let session = bench.let_in(caller("a"), Vec::new()).await;
-    let found = bench.store.find(session.id, caller("a")).await.expect("it is there");
+    let found = bench.find(session.id, caller("a")).await.expect("it is there");
     assert!(Arc::ptr_eq(&found, &session));
     let all: Vec<_> = bench.store.all().iter().map(|session| session.id).collect();
     assert_eq!(all, [session.id]);
@@ -30,12 +30,12 @@ async fn a_foreign_session_is_as_good_as_an_unknown_one(make: Make) {
     let bench = bench(make, ROOMY);
     let session = bench.let_in(caller("a"), vec![Name::Newest(7)]).await;
     for stranger in [caller("b"), Principal::ANYBODY] {
-        assert!(bench.store.find(session.id, stranger).await.is_none());
-        assert!(bench.store.find_named(7, stranger).await.is_none());
+        assert!(bench.find(session.id, stranger).await.is_none());
+        assert!(bench.find_named(7, stranger).await.is_none());
     }
     let unknown = SessionId::from_random(u128::MAX);
-    assert!(bench.store.find(unknown, caller("a")).await.is_none());
-    assert!(bench.store.find_named(8, caller("a")).await.is_none());
+    assert!(bench.find(unknown, caller("a")).await.is_none());
+    assert!(bench.find_named(8, caller("a")).await.is_none());
 }
 
 async fn a_removed_session_is_gone_with_its_names(make: Make) {
@@ -45,7 +45,7 @@ async fn a_removed_session_is_gone_with_its_names(make: Make) {
     bench.store.remove(session.id).await;
     bench.store.remove(session.id).await;
     assert!(!bench.has(&session).await);
-    assert!(bench.store.find_named(2, caller("a")).await.is_none());
+    assert!(bench.find_named(2, caller("a")).await.is_none());
     assert!(bench.store.all().is_empty());
     bench.let_in(caller("a"), once(1, 10)).await;
 }
@@ -102,11 +102,11 @@ async fn the_newest_session_has_the_newest_name(make: Make) {
     let bench = bench(make, ROOMY);
     let first = bench.let_in(caller("a"), vec![Name::Newest(5)]).await;
     let second = bench.let_in(caller("a"), vec![Name::Newest(5)]).await;
-    let named = bench.store.find_named(5, caller("a")).await.expect("a session has the name");
+    let named = bench.find_named(5, caller("a")).await.expect("a session has the name");
     assert!(Arc::ptr_eq(&named, &second));
     assert!(bench.has(&first).await, "the older one is still found by its id");
     bench.store.remove(first.id).await;
-    assert!(bench.store.find_named(5, caller("a")).await.is_some(), "its name was the other's by then");
+    assert!(bench.find_named(5, caller("a")).await.is_some(), "its name was the other's by then");
 }
 
 // Admission
@@ -157,7 +157,7 @@ async fn a_sweep_forgets_what_is_past_its_retention_and_nothing_else(make: Make)
     assert!(bench.has(&old).await);
     bench.store.sweep(due);
     assert!(!bench.has(&old).await && bench.has(&young).await);
-    assert!(bench.store.find_named(4, caller("a")).await.is_none());
+    assert!(bench.find_named(4, caller("a")).await.is_none());
     bench.store.sweep(due + RETENTION * 100);
     assert!(bench.has(&running).await && !bench.has(&young).await);
 }

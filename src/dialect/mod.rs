@@ -73,6 +73,23 @@ pub fn answered(route: &Route, chosen: Arc<dyn Dialect>, headers: &HeaderMap) ->
     if open && AiSdk::answers(headers) { named(DialectChoice::AiSdk, route) } else { chosen }
 }
 
+/// The dialect of this name, as another process calls it.
+pub fn by_name(name: &str, route: &Route) -> Option<Arc<dyn Dialect>> {
+    let choices = [
+        DialectChoice::OpenAi,
+        DialectChoice::Responses,
+        DialectChoice::Anthropic,
+        DialectChoice::Gemini,
+        DialectChoice::Cohere,
+        DialectChoice::Mcp,
+        DialectChoice::LangGraph,
+        DialectChoice::LangServe,
+        DialectChoice::AiSdk,
+        DialectChoice::Generic,
+    ];
+    choices.into_iter().map(|choice| named(choice, route)).find(|dialect| dialect.name() == name)
+}
+
 fn named(choice: DialectChoice, route: &Route) -> Arc<dyn Dialect> {
     match choice {
         DialectChoice::OpenAi => Arc::new(OpenAi),

@@ -7,12 +7,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use streamkeeper_session::{Code, End, ErrorEvent, EventIdPrefix, Fault, Follower, Gap, Record};
+use streamkeeper_session::{Code, End, ErrorEvent, EventIdPrefix, Fault, Follower, Gap, Record, Splice, Stand};
 use streamkeeper_sse::{KEEP_ALIVE, write_id, write_retry};
 use tokio::time::{Instant, Sleep};
 
@@ -39,6 +40,21 @@ pub(super) struct Manner {
     pub(super) wait: Duration,
     /// Errors may carry inner causes.
     pub(super) development: bool,
+    /// How it leaves when this process goes away; `None`: it stays until its stream ends.
+    pub(super) leave: Option<Leave>,
+}
+
+/// How a client that comes back by itself is sent to another replica.
+#[derive(Debug, Clone)]
+pub(super) struct Leave {
+    /// Turns true when this process begins to go away. The session's log wakes the body then.
+    pub(super) draining: Arc<AtomicBool>,
+    /// From then on to the close.
+    pub(super) after: Duration,
+    /// The retry hint in the next block, in milliseconds.
+    pub(super) hint: Option<u64>,
+    /// The body ends; else the connection is broken off.
+    pub(super) clean: bool,
 }
 
 /// The stream of one client.
@@ -49,6 +65,8 @@ pub(crate) struct EventBody {
     heartbeat: Option<Heartbeat>,
     /// Before a break: what was said needs time to leave, because a server drops what it has not yet written.
     leaving: Option<Pin<Box<Sleep>>>,
+    /// When the client is sent to another replica.
+    parting: Option<Pin<Box<Sleep>>>,
 }
 
 /// Turns records into the client's bytes.
@@ -59,6 +77,8 @@ struct Writer {
     replay_until: u64,
     replayed: u64,
     prefix: EventIdPrefix,
+    /// The epoch of the last event written, which is the prefix's.
+    epoch: u32,
     tolerance: Tolerance,
     manner: Manner,
     gap: Option<Gap>,
@@ -91,20 +111,36 @@ impl EventBody {
             KeepAlive::Comment => KEEP_ALIVE,
             KeepAlive::BlankLine => b"\n",
         };
-        let replay_until = if resumed { session.log.peek(|log| log.ring.next_seq()) } else { 0 };
+        let (next, epoch) =
+            session.log.peek(|log| (log.ring.next_seq(), log.epochs.of(cursor.saturating_sub(1).max(1))));
+        let replay_until = if resumed { next } else { 0 };
         let heartbeat = manner.heartbeat.map(|every| Heartbeat::new(every, line));
         let writer = Writer {
             cursor,
             replay_until,
             replayed: 0,
-            prefix: EventIdPrefix::new(session.id, session.epoch),
+            prefix: EventIdPrefix::new(session.id, epoch),
+            epoch,
             tolerance,
             manner,
             gap,
             session: Arc::clone(&session),
             state: State::Open,
         };
-        Self { follower: session.log.follow(), attached, writer, heartbeat, leaving: None }
+        Self { follower: session.log.follow(), attached, writer, heartbeat, leaving: None, parting: None }
+    }
+
+    /// Whether it is time to send the client to another replica.
+    fn parts(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(leave) = self.writer.manner.leave.as_ref().filter(|leave| leave.draining.load(Ordering::Acquire))
+        else {
+            return false;
+        };
+        let parting = self.parting.get_or_insert_with(|| {
+            self.writer.manner.hint = leave.hint;
+            Box::pin(tokio::time::sleep(leave.after))
+        });
+        parting.as_mut().poll(cx).is_ready()
     }
 
     /// After the last piece: the end, or the break that clients take notice of.
@@ -124,7 +160,14 @@ impl Writer {
         if let Some(gap) = self.gap.take() {
             self.signal(&gap, &mut out);
         }
+        if let Some(code) = log.parted {
+            self.tell(code, &mut out);
+            return Some(out);
+        }
         while self.state == State::Open && out.len() < PIECE {
+            if log.epochs.current() != self.epoch && !self.follow(log, &mut out) {
+                break;
+            }
             match log.ring.iter_from(self.cursor) {
                 Ok(records) => {
                     self.write(records, log, &mut out);
@@ -140,16 +183,40 @@ impl Writer {
         (!out.is_empty() || self.state != State::Open).then_some(out)
     }
 
+    /// Later owners have written: finds out where this reader goes on, after what it has seen of an earlier one.
+    /// `false`: that has to wait.
+    fn follow(&mut self, log: &Log, out: &mut Vec<u8>) -> bool {
+        match log.epochs.stand(self.epoch, self.cursor - 1) {
+            Stand::Void { gap, at } => {
+                self.cursor = at;
+                self.signal(&gap, out);
+            }
+            Stand::At(at) => self.cursor = at,
+            Stand::Ahead(_) if log.epochs.splice() == Splice::Open => return false,
+            Stand::Ahead(_) | Stand::Unknown => {}
+        }
+        if self.cursor > log.ring.next_seq() {
+            return false;
+        }
+        self.epoch = log.epochs.of(self.cursor);
+        self.prefix = EventIdPrefix::new(self.session.id, self.epoch);
+        true
+    }
+
     fn write<'a>(&mut self, records: impl Iterator<Item = Record<'a, End>>, log: &Log, out: &mut Vec<u8>) {
         let failed = log.ring.end().is_some_and(|end| end.fault().is_some());
         for record in records {
-            if out.len() >= PIECE {
+            if out.len() >= PIECE || self.cursor >= log.shown {
                 return;
             }
             let entry = match record {
                 Record::Event(entry) => entry,
                 Record::Sealed(_) => return self.end(failed && self.tolerance.abort_after_error),
             };
+            if log.epochs.current() != self.epoch {
+                self.epoch = log.epochs.of(entry.seq);
+                self.prefix = EventIdPrefix::new(self.session.id, self.epoch);
+            }
             let reports_failure = failed && entry.seq + 1 == log.ring.next_seq();
             let hint = if reports_failure { self.manner.ill_hint } else { self.manner.hint.take() };
             if let Some(ms) = hint {
@@ -181,20 +248,22 @@ impl Writer {
         metrics::gap(gap);
         match self.session.dialect.gap_event(gap) {
             Some(event) => event.write_block(out),
-            None => {
-                if let Some(ms) = self.manner.ill_hint {
-                    write_retry(ms, out);
-                }
-                let fault = Fault::new(Code::SessionGap);
-                let error =
-                    ErrorEvent::new(&fault, &self.session.request_id, self.manner.wait, self.manner.development);
-                let moment = Moment { note: self.session.note.as_deref(), last: None };
-                for event in self.session.dialect.error_events(&error, &moment) {
-                    event.write_block(out);
-                }
-                self.end(self.tolerance.abort_after_error);
-            }
+            None => self.tell(Code::SessionGap, out),
         }
+    }
+
+    /// Tells this client alone, as the last thing it hears here.
+    fn tell(&mut self, code: Code, out: &mut Vec<u8>) {
+        if let Some(ms) = self.manner.ill_hint {
+            write_retry(ms, out);
+        }
+        let fault = Fault::new(code);
+        let error = ErrorEvent::new(&fault, &self.session.request_id, self.manner.wait, self.manner.development);
+        let moment = Moment { note: self.session.note.as_deref(), last: None };
+        for event in self.session.dialect.error_events(&error, &moment) {
+            event.write_block(out);
+        }
+        self.end(self.tolerance.abort_after_error);
     }
 
     fn end(&mut self, abort: bool) {
@@ -253,6 +322,11 @@ impl http_body::Body for EventBody {
                 heartbeat.written();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+        }
+        if this.parts(cx) {
+            let clean = this.writer.manner.leave.as_ref().is_some_and(|leave| leave.clean);
+            this.writer.end(!clean);
+            return this.close(cx);
         }
         match &mut this.heartbeat {
             Some(heartbeat) => heartbeat.poll(cx).map(|line| Some(Ok(Frame::data(Bytes::from_static(line))))),

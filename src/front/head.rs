@@ -6,7 +6,8 @@ use streamkeeper_session::{ErrorEvent, Fault, Gap};
 use streamkeeper_sse::write_retry;
 
 use super::classify::UpstreamCall;
-use super::events::{EventBody, Manner};
+use super::events::{EventBody, Leave, Manner};
+use super::resume::Client;
 use super::{Answer, AnswerBody};
 use crate::app::App;
 use crate::dialect::Moment;
@@ -21,7 +22,14 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
 /// A stream to one client, from `cursor` on. `again`: the session was there before this request.
-pub(super) fn stream(app: &App, attached: Attached, cursor: u64, gap: Option<Gap>, again: bool) -> Answer {
+pub(super) fn stream(
+    app: &App,
+    attached: Attached,
+    cursor: u64,
+    gap: Option<Gap>,
+    again: bool,
+    client: Client,
+) -> Answer {
     let session = attached.session().clone();
     let (mut headers, source, next_seq) =
         session.log.peek(|log| (HeaderMap::clone(&log.headers), log.source, log.ring.next_seq()));
@@ -37,8 +45,16 @@ pub(super) fn stream(app: &App, attached: Attached, cursor: u64, gap: Option<Gap
         headers.insert(SESSION, id);
     }
     headers.insert(SOURCE, HeaderValue::from_static(source));
-    headers.insert(DURABILITY, HeaderValue::from_static("memory"));
+    headers.insert(DURABILITY, HeaderValue::from_static(app.store.durability().as_str()));
     let manner = manner(app, &session.route, session.dialect.tolerance().retry);
+    let leave = (client.returns && app.store.is_shared()).then(|| Leave {
+        draining: app.drain_signal(),
+        after: app.settings.drain.spread.mul_f64(app.chance()),
+        hint: manner.hint,
+        // A clean end tells EventSource to come back, and fetch-event-source that all is said.
+        clean: client.is_get,
+    });
+    let manner = Manner { leave, ..manner };
     let body = AnswerBody::events(EventBody::new(attached, cursor, gap, again, manner));
     respond(headers, session.principal, body)
 }
@@ -81,5 +97,6 @@ fn manner(app: &App, route: &crate::config::Route, hints: bool) -> Manner {
         heartbeat: (!every.is_zero()).then_some(every),
         wait: app.come_back_in(),
         development: app.settings.telemetry.development,
+        leave: None,
     }
 }

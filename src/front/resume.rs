@@ -8,15 +8,17 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::json;
-use streamkeeper_session::{Code, EventId, Fault, Gap, GapReason, SessionId};
+use streamkeeper_session::{Code, EventId, Fault, Gap, GapReason, SessionId, Splice, Stand};
 use tower::ServiceExt as _;
 
 use super::classify::{Call, ResumeId, UpstreamCall};
+use super::serve::{fingerprint, kept};
 use super::{Answer, AnswerBody, Next, Refused, head};
 use crate::app::App;
 use crate::config::SessionKey;
 use crate::principal::cookie;
-use crate::store::{LiveSession, Log, Numbering, Phase};
+use crate::pump::{Kept, heir};
+use crate::store::{LiveSession, Log, Numbering, Owner, Phase};
 use crate::telemetry::metrics;
 use crate::upstream::headers::LAST_EVENT_ID;
 
@@ -31,50 +33,96 @@ pub(super) enum Seen {
     Theirs(Vec<u8>),
 }
 
+/// What a client's request tells of the client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    /// It asked with GET, as EventSource does.
+    pub(super) is_get: bool,
+    /// It will come back by itself if its stream breaks.
+    pub(super) returns: bool,
+}
+
+impl Client {
+    pub(super) fn of(head: &Parts) -> Self {
+        let accept = |media| {
+            head.headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains(media)))
+        };
+        let only_events = accept("text/event-stream") && !accept("application/json");
+        let came_back = head.headers.get(LAST_EVENT_ID).is_some_and(|id| !id.is_empty());
+        Self { is_get: head.method == Method::GET, returns: only_events || came_back }
+    }
+}
+
 /// Answers from a session, or hands on what names none.
 pub(super) async fn resume(app: Arc<App>, call: Call, next: Next<Box<UpstreamCall>>) -> Result<Answer, Refused> {
     let mut call = match call {
         Call::Reserved { head, rest } => return reserved(&app, &head, &rest).await,
         Call::Upstream(call) => call,
     };
-    match call.resume.take() {
-        None => next.oneshot(call).await,
-        Some(ResumeId::Ours(id)) => {
-            let is_get = call.head.method == Method::GET;
-            match app.store.find(id.session, call.principal).await {
-                Some(session) => attach(&app, &session, Seen::Ours(id), is_get).await,
-                None => {
-                    metrics::resume("not_found");
-                    if !is_get && accepts_events(&call.head.headers) {
-                        return Ok(head::told_in_a_stream(&app, &call, &Code::SessionNotFound.into()));
-                    }
-                    Err(Refused::from(Code::SessionNotFound).spoken_in(&call.dialect))
-                }
-            }
+    let Some(resume) = call.resume.take() else { return next.oneshot(call).await };
+    let client = Client { returns: true, ..Client::of(&call.head) };
+    let found = match &resume {
+        ResumeId::Ours(id) => app.store.find(id.session, call.principal).await,
+        ResumeId::Theirs(id) => kept_session(&app, &call, id).await,
+    };
+    let fault: Fault = match (found, resume) {
+        (Ok(Some(session)), ResumeId::Ours(id)) => {
+            return attach(&app, &session, Seen::Ours(id), client, heir(&app, &session, &call)).await;
         }
-        Some(ResumeId::Theirs(id)) => match kept_session(&app, &call, &id).await {
-            Some(session) => attach(&app, &session, Seen::Theirs(id), call.head.method == Method::GET).await,
-            None => {
-                metrics::resume("upstream");
-                next.oneshot(call).await
-            }
-        },
+        (Ok(Some(session)), ResumeId::Theirs(id)) => {
+            return attach(&app, &session, Seen::Theirs(id), client, heir(&app, &session, &call)).await;
+        }
+        (_, ResumeId::Theirs(_)) => {
+            metrics::resume("upstream");
+            return next.oneshot(call).await;
+        }
+        (Ok(None), ResumeId::Ours(_)) => {
+            metrics::resume("not_found");
+            Code::SessionNotFound.into()
+        }
+        (Err(fault), ResumeId::Ours(_)) => {
+            metrics::error(&fault, &call.route.name);
+            fault
+        }
+    };
+    if !client.is_get && accepts_events(&call.head.headers) {
+        return Ok(head::told_in_a_stream(&app, &call, &fault));
     }
+    Err(Refused::from(fault).spoken_in(&call.dialect))
+}
+
+/// The request with which this process may go on if the session's owner dies: the same one that began it.
+fn heir(app: &App, session: &LiveSession, call: &UpstreamCall) -> Option<Kept> {
+    let known = session.fingerprint != 0 && app.store.is_shared();
+    (known && fingerprint(app, call) == Some(session.fingerprint)).then(|| kept(call))
 }
 
 /// The session of kept ids that can serve what comes after `id`.
-async fn kept_session(app: &App, call: &UpstreamCall, id: &[u8]) -> Option<Arc<LiveSession>> {
-    let key = session_key(call.route.session_key.as_ref()?, &call.head)?;
+async fn kept_session(app: &App, call: &UpstreamCall, id: &[u8]) -> Result<Option<Arc<LiveSession>>, Fault> {
+    let key = call.route.session_key.as_ref().and_then(|key| session_key(key, &call.head));
+    let Some(key) = key else { return Ok(None) };
     let name = app.keyed.name(call.principal, &call.route.name, key.as_bytes());
-    let session = app.store.find_named(name, call.principal).await?;
-    let useful = session.log.peek(|log| {
+    let Some(session) = app.store.find_named(name, call.principal).await? else { return Ok(None) };
+    let useful = |log: &Log| {
         let Some(seen) = log.ring.find_kept(id) else { return false };
         // Of a failed stream whose failure alone is left, the upstream may have more to give.
         let only_failure_left =
             log.ring.end().is_some_and(|end| end.fault().is_some()) && seen + 2 == log.ring.next_seq();
         log.numbering == Numbering::Kept && !only_failure_left
-    });
-    useful.then_some(session)
+    };
+    // What another process delivered may not have got here yet.
+    let behind = |log: &Log| log.ended.is_none() && log.ring.find_kept(id).is_none();
+    if session.control.peek(|control| control.owner != Owner::Here) {
+        wait_while(&session, behind).await;
+    }
+    Ok(session.log.peek(useful).then_some(session))
+}
+
+/// Waits while `behind` holds of the log, but no longer than a head is ever held back.
+async fn wait_while(session: &LiveSession, behind: impl Fn(&Log) -> bool) {
+    let mut follower = session.log.follow();
+    let caught_up = poll_fn(|cx| follower.poll(cx, |log| (!behind(log)).then_some(())));
+    let _ = tokio::time::timeout(session.route.commit_after, caught_up).await;
 }
 
 /// The value of the route's session key in a request.
@@ -98,7 +146,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 /// Our own paths: a session as a stream, as JSON, and its end.
-async fn reserved(app: &App, head: &Parts, rest: &str) -> Result<Answer, Refused> {
+async fn reserved(app: &Arc<App>, head: &Parts, rest: &str) -> Result<Answer, Refused> {
     let Some(id) = rest.strip_prefix("sessions/") else {
         return Err(Fault::new(Code::InvalidRequest)
             .status(404)
@@ -106,7 +154,7 @@ async fn reserved(app: &App, head: &Parts, rest: &str) -> Result<Answer, Refused
             .into());
     };
     let session = match id.parse::<SessionId>() {
-        Ok(id) => find_any(app, id, &head.headers).await,
+        Ok(id) => find_any(app, id, &head.headers).await?,
         Err(_) => None,
     };
     let Some(session) = session else {
@@ -115,11 +163,11 @@ async fn reserved(app: &App, head: &Parts, rest: &str) -> Result<Answer, Refused
     match head.method {
         Method::GET if accepts_events(&head.headers) => {
             let seen = seen(head, &session)?;
-            attach(app, &session, seen, true).await
+            attach(app, &session, seen, Client { is_get: true, returns: true }, None).await
         }
         Method::GET | Method::HEAD => Ok(state(app, &session)),
         Method::DELETE => {
-            session.stop(Fault::new(Code::SessionNotFound).message("The session was stopped by its owner."));
+            session.stop_for_its_client();
             app.store.remove(session.id).await;
             Ok(empty(StatusCode::NO_CONTENT))
         }
@@ -133,13 +181,13 @@ async fn reserved(app: &App, head: &Parts, rest: &str) -> Result<Answer, Refused
 }
 
 /// The session `id`, if it belongs to the caller by the credentials of any route.
-async fn find_any(app: &App, id: SessionId, headers: &HeaderMap) -> Option<Arc<LiveSession>> {
+async fn find_any(app: &App, id: SessionId, headers: &HeaderMap) -> Result<Option<Arc<LiveSession>>, Fault> {
     for cookies in &app.credential_cookies {
-        if let Some(session) = app.store.find(id, app.keyed.principal(headers, cookies)).await {
-            return Some(session);
+        if let Some(session) = app.store.find(id, app.keyed.principal(headers, cookies)).await? {
+            return Ok(Some(session));
         }
     }
-    None
+    Ok(None)
 }
 
 /// What the client of a reserved path has seen, by header or by query.
@@ -170,17 +218,33 @@ fn seen(head: &Parts, session: &LiveSession) -> Result<Seen, Refused> {
     }
 }
 
-/// Attaches a client to a session where it stands.
-pub(super) async fn attach(app: &App, session: &Arc<LiveSession>, seen: Seen, is_get: bool) -> Result<Answer, Refused> {
+/// Attaches a client to a session where it stands. `request`: what this process may go on with if the session's owner
+/// dies.
+pub(super) async fn attach(
+    app: &Arc<App>,
+    session: &Arc<LiveSession>,
+    seen: Seen,
+    client: Client,
+    request: Option<Kept>,
+) -> Result<Answer, Refused> {
     let refused = |refused: Refused| refused.spoken_in(&session.dialect);
     let Some(attached) = session.attach(app.settings.limits.readers_per_session) else {
         app.shed("readers_per_session");
         let message = "As many clients as allowed read this session (limits.readers_per_session).";
         return Err(refused(Fault::new(Code::Overloaded).message(message).into()));
     };
+    if session.control.peek(|control| control.owner != Owner::Here) {
+        heir::stand_by(app, session, request);
+    }
     opened(session).await.map_err(refused)?;
+    if app.store.is_shared() {
+        wait_while(session, |log| position(log, &seen) == Place::Ahead && log.ended.is_none()).await;
+    }
     let (cursor, gap, seen_all) = session.log.peek(|log| {
-        let (cursor, gap) = position(session, log, &seen);
+        let (cursor, gap) = match position(log, &seen) {
+            Place::At(cursor, gap) => (cursor, gap),
+            Place::Ahead => beyond(log, &seen),
+        };
         (cursor, gap, log.ring.seen_all(cursor))
     });
     if gap.is_some() && session.route.strict_resume {
@@ -196,10 +260,10 @@ pub(super) async fn attach(app: &App, session: &Arc<LiveSession>, seen: Seen, is
     if !session.saved.swap(true, std::sync::atomic::Ordering::Relaxed) {
         metrics::saved_generation();
     }
-    if seen_all && gap.is_none() && is_get {
+    if seen_all && gap.is_none() && client.is_get {
         return Ok(empty(StatusCode::NO_CONTENT));
     }
-    Ok(head::stream(app, attached, cursor, gap, true))
+    Ok(head::stream(app, attached, cursor, gap, true, client))
 }
 
 /// Waits until the head may be sent.
@@ -217,30 +281,47 @@ pub(super) async fn opened(session: &LiveSession) -> Result<(), Refused> {
     }
 }
 
-/// The seq a client wants next, and what it will miss.
-fn position(session: &LiveSession, log: &Log, seen: &Seen) -> (u64, Option<Gap>) {
+/// Where a client goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// At this seq, and what it will miss.
+    At(u64, Option<Gap>),
+    /// At one that the log has not got to.
+    Ahead,
+}
+
+fn position(log: &Log, seen: &Seen) -> Place {
     let ring = &log.ring;
     let wanted = match seen {
         Seen::Nothing => 1,
-        // Another epoch's numbers mean nothing here: from the start.
-        Seen::Ours(id) if id.epoch != session.epoch || id.seq >= ring.next_seq() => {
-            return (ring.first_seq(), Some(Gap { from: 1, to: id.seq.max(1), reason: GapReason::Epoch }));
-        }
-        Seen::Ours(id) => id.seq + 1,
+        Seen::Ours(id) => match log.epochs.stand(id.epoch, id.seq) {
+            Stand::Ahead(_) if log.epochs.splice() == Splice::Open && log.ended.is_none() => return Place::Ahead,
+            Stand::At(seq) | Stand::Ahead(seq) if seq > ring.next_seq() => return Place::Ahead,
+            Stand::At(seq) | Stand::Ahead(seq) => seq,
+            Stand::Void { gap, at } if at >= ring.first_seq() => return Place::At(at, Some(gap)),
+            Stand::Void { .. } | Stand::Unknown => return Place::Ahead,
+        },
         Seen::Theirs(id) => match ring.find_kept(id) {
             Some(seq) => seq + 1,
             None => {
-                return (
-                    ring.first_seq(),
-                    Some(Gap { from: 1, to: ring.first_seq().max(2) - 1, reason: GapReason::Evicted }),
-                );
+                let gap = Gap { from: 1, to: ring.first_seq().max(2) - 1, reason: GapReason::Evicted };
+                return Place::At(ring.first_seq(), Some(gap));
             }
         },
     };
     match ring.get(wanted) {
-        Ok(_) => (wanted, None),
-        Err(gap) => (ring.first_seq(), Some(gap)),
+        Ok(_) => Place::At(wanted, None),
+        Err(gap) => Place::At(ring.first_seq(), Some(gap)),
     }
+}
+
+/// For a client that has seen what this session never said: its numbers mean nothing here, so it gets all there is.
+fn beyond(log: &Log, seen: &Seen) -> (u64, Option<Gap>) {
+    let to = match seen {
+        Seen::Ours(id) => id.seq.max(1),
+        Seen::Nothing | Seen::Theirs(_) => 1,
+    };
+    (log.ring.first_seq(), Some(Gap { from: 1, to, reason: GapReason::Epoch }))
 }
 
 /// A session's state as JSON, for its owner.
@@ -263,7 +344,7 @@ impl App {
     pub fn state_of(&self, session: &LiveSession) -> serde_json::Value {
         let now = self.clock.now();
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let readers = session.control.peek(|control| control.readers);
+        let (readers, remote) = session.control.peek(|control| (control.readers, control.remote));
         session.log.peek(|log| {
             let ring = &log.ring;
             let fault = match &log.phase {
@@ -283,12 +364,13 @@ impl App {
                 "dialect": session.dialect.name(),
                 "request_id": session.request_id,
                 "source": log.source.as_str(),
-                "epoch": session.epoch,
+                "epoch": log.epochs.current(),
                 "first_seq": ring.first_seq(),
                 "last_seq": ring.next_seq() - 1,
                 "evicted": ring.evicted(),
                 "ring_bytes": ring.bytes(),
                 "attached": readers,
+                "attached_elsewhere": remote,
                 "age_ms": ms(now.saturating_sub(session.started)),
                 "idle_ms": ms(now.saturating_sub(log.last_event.unwrap_or(session.started))),
                 "error": fault.map(|fault| json!({ "code": fault.code.as_str(), "type": fault.kind.as_str(), "recoverable": fault.recoverable })),

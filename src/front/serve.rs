@@ -2,17 +2,16 @@
 //! A request whose Idempotency-Key is known joins instead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use bytes::Bytes;
-use streamkeeper_session::{Code, Fault, SessionId, Tail};
+use streamkeeper_session::{Code, Fault, SessionId};
 
 use super::classify::{UpstreamCall, Work};
-use super::resume::{Seen, attach, opened, session_key};
+use super::resume::{Client, Seen, attach, opened, session_key};
 use super::{Answer, Refused, head};
 use crate::app::App;
 use crate::pump::{Begin, Kept, Pump};
-use crate::store::{Control, LiveSession, Log, Name, Opened};
+use crate::store::{LiveSession, Name, Opened, Origin};
 use crate::telemetry::metrics;
 use crate::upstream::Outgoing;
 use crate::upstream::headers::{IDEMPOTENCY_KEY, to_upstream};
@@ -33,12 +32,13 @@ pub(super) async fn serve(app: Arc<App>, start: Start) -> Result<Answer, Refused
     }
     let Some(dialler) = app.upstreams.of(&call.route).cloned() else { return Err(refused(Code::Internal.into())) };
     let (names, request) = (names(&app, &call), kept(&call));
-    let is_get = call.head.method == http::Method::GET;
-    let session = session(&app, *call);
+    let client = Client::of(&call.head);
+    let session = Arc::new(session(&app, *call));
     let Some(attached) = session.attach(1) else { return Err(refused(Code::Internal.into())) };
     match app.store.open(Arc::clone(&session), names).await {
         Opened::New => {}
-        Opened::Joined(other) => return attach(&app, &other, Seen::Nothing, is_get).await,
+        // Who joins asked the same thing.
+        Opened::Joined(other) => return attach(&app, &other, Seen::Nothing, client, Some(request)).await,
         Opened::Mismatch => {
             let message = "This Idempotency-Key was used with another request (method, path or body); use a new one.";
             return Err(refused(Fault::new(Code::InvalidRequest).status(422).message(message).into()));
@@ -51,35 +51,38 @@ pub(super) async fn serve(app: Arc<App>, start: Start) -> Result<Answer, Refused
     }
     Pump::spawn(&app, &session, &dialler, request, begin);
     opened(&session).await?;
-    Ok(head::stream(&app, attached, 1, None, false))
+    Ok(head::stream(&app, attached, 1, None, false, client))
 }
 
-fn session(app: &App, call: UpstreamCall) -> Arc<LiveSession> {
-    Arc::new(LiveSession {
+fn session(app: &App, call: UpstreamCall) -> LiveSession {
+    let fingerprint = if app.store.is_shared() { fingerprint(app, &call) } else { None };
+    let origin = Origin {
         id: SessionId::from_random(app.entropy.u128()),
-        epoch: 0,
         note: call.dialect.note(&call.ask()),
         principal: call.principal,
         request_id: call.request_id,
+        fingerprint: fingerprint.unwrap_or_default(),
         route: call.route,
         dialect: call.dialect,
         started: app.clock.now(),
-        log: Arc::new(Tail::new(Log::new(app.settings.session))),
-        control: Arc::new(Tail::new(Control::default())),
-        charged: AtomicUsize::new(0),
-        evicted: AtomicU64::new(0),
-        saved: AtomicBool::new(false),
-    })
+    };
+    LiveSession::new(origin, app.settings.session)
+}
+
+/// Tells one request from another: a keyed hash of method, path and body. `None` if its body was not read.
+pub(super) fn fingerprint(app: &App, call: &UpstreamCall) -> Option<u128> {
+    let Work::Stream(body) = &call.work else { return None };
+    let path = call.head.uri.path_and_query().map_or("", |path| path.as_str());
+    Some(app.keyed.fingerprint(&[call.head.method.as_str().as_bytes(), path.as_bytes(), body]))
 }
 
 /// The names under which the session can be found beside its id.
 fn names(app: &App, call: &UpstreamCall) -> Vec<Name> {
     let mut names = Vec::new();
-    // Only a body that was read can be compared.
-    if let (Some(key), Work::Stream(body)) = (call.head.headers.get(IDEMPOTENCY_KEY), &call.work) {
+    if let Some(key) = call.head.headers.get(IDEMPOTENCY_KEY)
+        && let Some(fingerprint) = fingerprint(app, call)
+    {
         let key = app.keyed.name(call.principal, "idempotency", key.as_bytes());
-        let path = call.head.uri.path_and_query().map_or("", |path| path.as_str());
-        let fingerprint = app.keyed.fingerprint(&[call.head.method.as_str().as_bytes(), path.as_bytes(), body]);
         names.push(Name::Once { key, fingerprint });
     }
     if let Some(key) = call.route.session_key.as_ref().and_then(|key| session_key(key, &call.head)) {
@@ -88,7 +91,8 @@ fn names(app: &App, call: &UpstreamCall) -> Vec<Name> {
     names
 }
 
-fn kept(call: &UpstreamCall) -> Kept {
+/// A call as it is kept for as long as it may have to be sent again.
+pub(super) fn kept(call: &UpstreamCall) -> Kept {
     Kept {
         outgoing: outgoing(call),
         body: match &call.work {

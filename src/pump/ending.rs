@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use streamkeeper_session::{Code, End, ErrorEvent, Fault};
+use streamkeeper_session::{Code, End, ErrorEvent, Fault, Splice};
 use streamkeeper_sse::OwnedEvent;
 
 use super::reading::numbering;
@@ -38,6 +38,7 @@ impl Pump {
             if log.numbering == Numbering::Open {
                 log.numbering = numbering(ids, tolerance, false);
             }
+            log.goes_on(Splice::Ends);
             let mut record = Vec::new();
             for event in &terminal {
                 record.clear();

@@ -7,6 +7,7 @@
 mod aim;
 mod attempt;
 mod ending;
+pub(crate) mod heir;
 mod inflate;
 mod overlap;
 mod reading;
@@ -18,18 +19,19 @@ pub use attempt::{is_event_stream, refusal_of};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
-use streamkeeper_session::{Action, Code, Dial, Fault, Follower, Input, Kind, Session};
+use streamkeeper_session::{Action, Code, Dial, Fault, Follower, Input, Kind, Session, Splice};
 use streamkeeper_sse::{OwnedEvent, write_body};
 use tokio::time::Sleep;
 
 use crate::app::App;
 use crate::dialect::{Delivered, Reader};
-use crate::store::{Control, LiveSession, Numbering, Phase, Source, WholeAnswer};
+use crate::store::{Control, LiveSession, Numbering, Owner, Phase, Source, WholeAnswer};
 use crate::telemetry::metrics::StreamMeter;
 use crate::upstream::{Dialler, Outgoing, Try};
 use aim::Aim;
@@ -39,7 +41,7 @@ use request::Next;
 use tally::Tally;
 
 /// The client's request, kept for as long as it may have to be sent (again).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Kept {
     /// Head, as it goes to the upstream.
     pub outgoing: Outgoing,
@@ -101,10 +103,35 @@ impl Pump {
             Begin::Dial => None,
             Begin::Adopted { response, .. } => response.extensions_mut().remove::<Arc<Try>>(),
         };
-        let mut pump = Self {
+        let mut pump = Self::new(app, session, Aim::new(app, &session.route, dialler, out), request, machine);
+        if let Begin::Adopted { response, .. } = begin {
+            pump.attempt = pump.open(*response, Dial::Stream { other_endpoint: false });
+        }
+        tokio::spawn(pump.run());
+    }
+
+    /// Goes on with a session whose owner is gone, by the client's own request. Without one all that is left is to
+    /// say so.
+    fn take_over(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Option<Kept>) {
+        let mut plan = session.route.plan(true);
+        if request.is_none() {
+            plan.after_partial.clear();
+            plan.retry.after_send = false;
+            plan.fallback = None;
+        }
+        let (delivered, last_kept) = session.log.peek(|log| (!log.ring.is_empty(), heir::last_kept(&log.ring)));
+        let machine = Session::orphaned(plan, app.entropy.u64(), app.clock.now(), delivered);
+        let aim = Aim::new(app, &session.route, dialler, None);
+        let mut pump = Self::new(app, session, aim, request.unwrap_or_default(), machine);
+        pump.last_kept = last_kept;
+        tokio::spawn(pump.run());
+    }
+
+    fn new(app: &Arc<App>, session: &Arc<LiveSession>, aim: Aim, request: Kept, machine: Session) -> Self {
+        Self {
             app: Arc::clone(app),
             session: Arc::clone(session),
-            aim: Aim::new(app, &session.route, dialler, out),
+            aim,
             request,
             machine,
             meter: StreamMeter::begin(&session.route.name),
@@ -117,11 +144,7 @@ impl Pump {
             refusal: None,
             tally: Tally::adopted(),
             sealed: false,
-        };
-        if let Begin::Adopted { response, .. } = begin {
-            pump.attempt = pump.open(*response, Dial::Stream { other_endpoint: false });
         }
-        tokio::spawn(pump.run());
     }
 
     async fn run(mut self) {
@@ -133,8 +156,11 @@ impl Pump {
             let Some(due) = self.machine.poll_timeout() else { break };
             tokio::select! {
                 biased;
-                (readers, stop) = poll_fn(|cx| changed(&mut self.control, self.readers, cx)) => {
+                (readers, stop, owner) = poll_fn(|cx| changed(&mut self.control, self.readers, cx)) => {
                     let now = self.app.clock.now();
+                    if owner != Owner::Here {
+                        return self.hand_over();
+                    }
                     if readers != self.readers {
                         self.readers = readers;
                         self.machine.handle(now, Input::Readers(readers));
@@ -143,13 +169,27 @@ impl Pump {
                         self.machine.handle(now, Input::Stop(fault));
                     }
                 }
-                progress = poll_fn(|cx| self.attempt.poll(cx, &self.session, self.app.clock)) => self.progressed(progress),
+                progress = poll_fn(|cx| match self.app.store.in_doubt() {
+                    // Its control wakes it when that is settled.
+                    true => Poll::Pending,
+                    false => self.attempt.poll(cx, &self.session, self.app.clock),
+                }) => self.progressed(progress),
                 () = wait_until(timer.as_mut(), self.app.clock.instant(due)) => {
                     self.overdue(self.app.clock.now());
                 }
             }
         }
         self.attempt.drain().await;
+    }
+
+    /// Another process owns the session by now: nothing more is said here. Should that one die, this one knows the
+    /// request.
+    fn hand_over(mut self) {
+        self.sealed = true;
+        self.attempt = Attempt::None;
+        self.meter.end("handed_over", self.app.clock.now().saturating_sub(self.session.started));
+        self.app.store.handed_over(&self.session);
+        heir::stand_by(&self.app, &self.session, Some(self.request.clone()));
     }
 
     async fn perform(&mut self, action: Action) {
@@ -266,11 +306,15 @@ impl Pump {
     fn open(&mut self, response: Response<Incoming>, dial: Dial) -> Attempt {
         if dial != Dial::Fallback && attempt::is_event_stream(&response) {
             let headers = Arc::new(attempt::headers_for_clients(response.headers()));
-            let source =
-                if matches!(dial, Dial::Resume | Dial::Continuation) { Source::Continued } else { Source::Live };
+            let (source, splice) = match dial {
+                Dial::Resume => (Source::Continued, Splice::Repeats),
+                Dial::Continuation => (Source::Continued, Splice::Differs),
+                Dial::Stream { .. } | Dial::Fallback => (Source::Live, Splice::Differs),
+            };
             self.session.log.update(|log| {
                 log.headers = headers;
                 log.source = source;
+                log.goes_on(splice);
             });
         }
         let spliced = self.reader.take();
@@ -337,6 +381,7 @@ impl Pump {
             if dial == Dial::Fallback {
                 log.source = Source::Fallback;
             }
+            log.goes_on(Splice::Differs);
             for event in events {
                 record.clear();
                 write_body(event.name.as_bytes(), event.data.as_bytes(), &mut record);
@@ -351,15 +396,12 @@ impl Pump {
     }
 }
 
-/// Waits until a client came or went, or somebody asked to stop.
-fn changed(
-    control: &mut Follower<Control>,
-    known: usize,
-    cx: &mut std::task::Context<'_>,
-) -> std::task::Poll<(usize, Option<Fault>)> {
+/// Waits until a client came or went, somebody asked to stop, or another process owns the session.
+fn changed(control: &mut Follower<Control>, known: usize, cx: &mut Context<'_>) -> Poll<(usize, Option<Fault>, Owner)> {
     control.poll(cx, |control| {
-        let stop = control.stop.take();
-        (control.readers != known || stop.is_some()).then_some((control.readers, stop))
+        let (stop, attached) = (control.stop.take(), control.attached());
+        let news = attached != known || stop.is_some() || control.owner != Owner::Here;
+        news.then_some((attached, stop, control.owner))
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use streamkeeper_session::{End, EventId, Fault, Ring, RingLimits, SessionId, Tail};
+use streamkeeper_session::{Code, End, Epochs, EventId, Fault, Ring, RingLimits, SessionId, Splice, Tail};
 
 use crate::config::{self, Route};
 use crate::dialect::Dialect;
@@ -20,12 +20,12 @@ use crate::telemetry::metrics;
 pub struct LiveSession {
     /// Its unguessable handle.
     pub id: SessionId,
-    /// The generation of its numbering; grows only when a store lost events.
-    pub epoch: u32,
     /// Whom it belongs to.
     pub principal: Principal,
     /// The id of the request that began it.
     pub request_id: String,
+    /// Keyed hash of that request's method, path and body; 0 where nobody will ever compare it.
+    pub fingerprint: u128,
     /// The route it runs on.
     pub route: Arc<Route>,
     /// The wire its clients speak.
@@ -44,6 +44,8 @@ pub struct LiveSession {
     pub evicted: AtomicU64,
     /// A client came back to it, or joined it: a generation that was not paid twice.
     pub saved: AtomicBool,
+    /// The store knows that there is something new in the log, and has not looked yet.
+    pub noted: AtomicBool,
 }
 
 /// The events and how far the session has come.
@@ -51,6 +53,12 @@ pub struct LiveSession {
 pub struct Log {
     /// The events kept for replay.
     pub ring: Ring<End>,
+    /// Which owner's generation each of them belongs to.
+    pub epochs: Epochs,
+    /// Events from this seq on, and the end, are not to be shown yet: the store does not have them.
+    pub shown: u64,
+    /// Clients of this process are sent away with this error; the session itself may go on elsewhere.
+    pub parted: Option<Code>,
     /// Whether clients have their head yet.
     pub phase: Phase,
     /// Who numbers the events; decided by the first one.
@@ -71,6 +79,9 @@ impl Log {
         let limits = RingLimits { max_events: limits.max_events, max_bytes: limits.max_bytes };
         Self {
             ring: Ring::new(limits),
+            epochs: Epochs::new(0),
+            shown: u64::MAX,
+            parted: None,
             phase: Phase::Pending,
             numbering: Numbering::Open,
             source: Source::Live,
@@ -78,6 +89,16 @@ impl Log {
             last_event: None,
             ended: None,
         }
+    }
+
+    /// Says in which way the answer goes on where an earlier owner stopped. A way that is not the one its current
+    /// owner began with begins a generation of its own: somebody may have read further in the other.
+    pub fn goes_on(&mut self, splice: Splice) {
+        let turns = self.epochs.splice() == Splice::Repeats && splice == Splice::Differs;
+        if turns && self.epochs.current() > 0 {
+            self.epochs.begin(self.epochs.current() + 1, self.ring.next_seq());
+        }
+        self.epochs.settle(splice);
     }
 }
 
@@ -139,19 +160,84 @@ impl Source {
     }
 }
 
-/// What readers tell the pump.
+/// What readers tell the pump, and the store.
 #[derive(Debug, Default)]
 pub struct Control {
-    /// Clients attached now.
+    /// Clients attached here now.
     pub readers: usize,
+    /// Clients attached to it at other replicas.
+    pub remote: usize,
     /// End it with this fault.
     pub stop: Option<Fault>,
+    /// Who reads its upstream.
+    pub owner: Owner,
+}
+
+impl Control {
+    /// Clients attached anywhere.
+    pub fn attached(&self) -> usize {
+        self.readers + self.remote
+    }
+}
+
+/// Who reads a session's upstream.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A pump of this process; without a shared store always.
+    #[default]
+    Here,
+    /// Another replica. A pump that is still at it here stops without a word.
+    Elsewhere,
+    /// Nobody: its owner is gone, and whoever can may take over.
+    Nobody,
+}
+
+/// What makes one session different from all others.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its unguessable handle.
+    pub id: SessionId,
+    /// Whom it belongs to.
+    pub principal: Principal,
+    /// The id of the request that began it.
+    pub request_id: String,
+    /// Keyed hash of that request's method, path and body; 0 where nobody will ever compare it.
+    pub fingerprint: u128,
+    /// The route it runs on.
+    pub route: Arc<Route>,
+    /// The wire its clients speak.
+    pub dialect: Arc<dyn Dialect>,
+    /// What of the request its errors must repeat.
+    pub note: Option<Box<str>>,
+    /// When it began, on the process's clock.
+    pub started: Duration,
 }
 
 impl LiveSession {
+    /// A session that has said nothing yet, with nobody attached.
+    pub fn new(origin: Origin, limits: config::Session) -> Self {
+        let Origin { id, principal, request_id, fingerprint, route, dialect, note, started } = origin;
+        Self {
+            id,
+            principal,
+            request_id,
+            fingerprint,
+            route,
+            dialect,
+            note,
+            started,
+            log: Arc::new(Tail::new(Log::new(limits))),
+            control: Arc::new(Tail::new(Control::default())),
+            charged: AtomicUsize::new(0),
+            evicted: AtomicU64::new(0),
+            saved: AtomicBool::new(false),
+            noted: AtomicBool::new(false),
+        }
+    }
+
     /// The id of its event `seq`.
     pub fn event_id(&self, seq: u64) -> EventId {
-        EventId { session: self.id, epoch: self.epoch, seq }
+        EventId { session: self.id, epoch: self.log.peek(|log| log.epochs.of(seq)), seq }
     }
 
     /// Attaches a client, unless `limit` are attached already.
@@ -164,6 +250,11 @@ impl LiveSession {
     /// Asks the pump to end the session with `fault`.
     pub fn stop(&self, fault: Fault) {
         self.control.update(|control| control.stop.get_or_insert(fault).code);
+    }
+
+    /// Asks the pump to end it because its client said so.
+    pub fn stop_for_its_client(&self) {
+        self.stop(Fault::new(Code::SessionNotFound).message("The session was stopped by its owner."));
     }
 
     /// Whether it has ended, well or not.

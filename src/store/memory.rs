@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use streamkeeper_session::{Code, Fault, SessionId};
 
-use super::{Answer, LiveSession, Name, Opened, SessionStore};
+use super::{Answer, LiveSession, Name, Opened, Owner, SessionStore};
 use crate::principal::Principal;
 use crate::telemetry::metrics;
 
@@ -59,9 +59,31 @@ impl MemoryStore {
         }
     }
 
-    fn get(&self, id: SessionId, principal: Principal) -> Option<Arc<LiveSession>> {
+    /// The session `id`, if it is held here and `principal`'s.
+    pub(super) fn get(&self, id: SessionId, principal: Principal) -> Option<Arc<LiveSession>> {
         let held = self.sessions.get(&id.as_u128())?;
         (held.session.principal == principal).then(|| Arc::clone(&held.session))
+    }
+
+    /// Whether a session is held here, whoever it belongs to.
+    pub(super) fn holds(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id.as_u128())
+    }
+
+    /// Holds a session that another process reads; the one that is here already, if there is one. It takes no place
+    /// among the running ones.
+    pub(super) fn hold(&self, session: Arc<LiveSession>) -> Arc<LiveSession> {
+        let held = self.sessions.entry(session.id.as_u128()).or_insert(Held { session, names: Vec::new() });
+        Arc::clone(&held.session)
+    }
+
+    /// A session that was [held](Self::hold) is read here from now on. It is not asked whether there is room: its
+    /// clients are here already.
+    pub(super) fn began(&self, session: &LiveSession) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        if session.principal != Principal::ANYBODY {
+            *self.running_by_principal.entry(session.principal).or_insert(0) += 1;
+        }
     }
 
     fn admit(&self, session: &LiveSession) -> Result<(), Fault> {
@@ -89,10 +111,16 @@ impl MemoryStore {
     }
 
     /// What a known Idempotency-Key leads to. Whoever joins needs no place of their own.
-    fn known(&self, session: &LiveSession, name: &Name) -> Option<Opened> {
+    pub(super) fn known(&self, session: &LiveSession, name: &Name) -> Option<Opened> {
         let Name::Once { key, fingerprint } = name else { return None };
         let (id, filed) = *self.names.get(key)?;
         self.joinable(id, session.principal).map(|other| joined(other, filed == *fingerprint))
+    }
+
+    /// The session under a second name.
+    pub(super) fn named(&self, key: u128, principal: Principal) -> Option<Arc<LiveSession>> {
+        let id = self.names.get(&key).map(|entry| entry.0)?;
+        self.get(id, principal)
     }
 
     /// A session that a repeated request may join: one that has not failed.
@@ -126,7 +154,8 @@ impl MemoryStore {
         }
     }
 
-    fn forget(&self, id: SessionId) {
+    /// Forgets a session.
+    pub(super) fn forget(&self, id: SessionId) {
         let Some((_, held)) = self.sessions.remove(&id.as_u128()) else { return };
         for Name::Newest(key) | Name::Once { key, .. } in &held.names {
             self.names.remove_if(key, |_, (named, _)| *named == id);
@@ -182,11 +211,13 @@ impl MemoryStore {
     }
 }
 
-fn joined(session: Arc<LiveSession>, same_request: bool) -> Opened {
+/// What a name leads to whose session may be joined.
+pub(super) fn joined(session: Arc<LiveSession>, same_request: bool) -> Opened {
     if same_request { Opened::Joined(session) } else { Opened::Mismatch }
 }
 
-fn has_failed(session: &LiveSession) -> bool {
+/// Whether a session came to a bad end.
+pub(super) fn has_failed(session: &LiveSession) -> bool {
     session.log.peek(|log| log.ended.is_some() && log.ring.end().is_none_or(|end| end.fault().is_some()))
 }
 
@@ -213,13 +244,16 @@ impl SessionStore for MemoryStore {
         })
     }
 
-    fn find<'a>(&'a self, id: SessionId, principal: Principal) -> Answer<'a, Option<Arc<LiveSession>>> {
-        Box::pin(std::future::ready(self.get(id, principal)))
+    fn find<'a>(&'a self, id: SessionId, principal: Principal) -> Answer<'a, Result<Option<Arc<LiveSession>>, Fault>> {
+        Box::pin(std::future::ready(Ok(self.get(id, principal))))
     }
 
-    fn find_named<'a>(&'a self, key: u128, principal: Principal) -> Answer<'a, Option<Arc<LiveSession>>> {
-        let id = self.names.get(&key).map(|entry| entry.0);
-        Box::pin(std::future::ready(id.and_then(|id| self.get(id, principal))))
+    fn find_named<'a>(
+        &'a self,
+        key: u128,
+        principal: Principal,
+    ) -> Answer<'a, Result<Option<Arc<LiveSession>>, Fault>> {
+        Box::pin(std::future::ready(Ok(self.named(key, principal))))
     }
 
     fn remove<'a>(&'a self, id: SessionId) -> Answer<'a, ()> {
@@ -251,7 +285,10 @@ impl SessionStore for MemoryStore {
         let orphans = self
             .sessions
             .iter()
-            .filter(|held| !held.session.is_ended() && held.session.control.peek(|control| control.readers == 0))
+            .filter(|held| {
+                !held.session.is_ended()
+                    && held.session.control.peek(|control| control.owner == Owner::Here && control.attached() == 0)
+            })
             .count();
         metrics::store_gauges(self.sessions.len(), orphans, self.bytes.load(Ordering::Relaxed));
     }

@@ -6,6 +6,7 @@
 
 mod live;
 mod memory;
+mod redis;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use streamkeeper_session::{Fault, SessionId};
 
-pub use live::{Attached, Control, LiveSession, Log, Numbering, Phase, Refusal, Source, WholeAnswer};
+pub use live::{Attached, Control, LiveSession, Log, Numbering, Origin, Owner, Phase, Refusal, Source, WholeAnswer};
 pub use memory::{MemoryStore, StoreLimits};
+pub use redis::RedisStore;
 
 use crate::principal::Principal;
 
@@ -49,21 +51,45 @@ pub enum Opened {
     Refused(Fault),
 }
 
+/// Where the events of a session are kept: `streamkeeper-durability`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis,
+}
+
+impl Durability {
+    /// The header's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// Finds, admits, counts and forgets sessions.
+///
+/// A shared store also knows who owns a session. What has a default here is about that; a store of one process has
+/// nothing to add to it.
 pub trait SessionStore: Send + Sync + std::fmt::Debug {
     /// Offers a new session under its id and `names`.
     fn open<'a>(&'a self, session: Arc<LiveSession>, names: Vec<Name>) -> Answer<'a, Opened>;
 
-    /// The session `id`, if it is `principal`'s. Unknown and foreign are the same.
-    fn find<'a>(&'a self, id: SessionId, principal: Principal) -> Answer<'a, Option<Arc<LiveSession>>>;
+    /// The session `id`, if it is `principal`'s. Unknown and foreign are the same. A fault if that cannot be told now.
+    fn find<'a>(&'a self, id: SessionId, principal: Principal) -> Answer<'a, Result<Option<Arc<LiveSession>>, Fault>>;
 
     /// The newest session under a route's session key.
-    fn find_named<'a>(&'a self, key: u128, principal: Principal) -> Answer<'a, Option<Arc<LiveSession>>>;
+    fn find_named<'a>(&'a self, key: u128, principal: Principal)
+    -> Answer<'a, Result<Option<Arc<LiveSession>>, Fault>>;
 
     /// Forgets a session now.
     fn remove<'a>(&'a self, id: SessionId) -> Answer<'a, ()>;
 
-    /// The ring of `session` grew or shrank: takes it into the budget and makes room where it is exceeded.
+    /// The log of `session` changed: takes its ring into the budget, makes room where that is exceeded, and sees to it
+    /// that others get to know. Called once per wake.
     fn charge(&self, session: &LiveSession);
 
     /// `session` ended; it stays readable for the retention time.
@@ -74,4 +100,34 @@ pub trait SessionStore: Send + Sync + std::fmt::Debug {
 
     /// Every session held here, for the admin port and for draining.
     fn all(&self) -> Vec<Arc<LiveSession>>;
+
+    /// Whether other processes may read and take over the sessions.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Where the events of sessions are kept now.
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
+    /// Whether this process may have lost its sessions without knowing: then no pump reads on. When that is settled
+    /// every pump is woken by its session's control.
+    fn in_doubt(&self) -> bool {
+        false
+    }
+
+    /// Makes this process the owner of a session that has none ([`Owner::Nobody`]). `false`: somebody else was faster,
+    /// or it cannot be told now.
+    fn take_over<'a>(&'a self, _session: &'a Arc<LiveSession>) -> Answer<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// The pump of a session that another process owns ([`Owner::Elsewhere`]) has stopped.
+    fn handed_over(&self, _session: &Arc<LiveSession>) {}
+
+    /// The process goes away: what is still to be kept is kept, and its sessions are given up.
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -33,6 +33,11 @@ const REPAIRED: &str = "stream_utf8_repairs_total";
 const LIMIT: &str = "stream_limit";
 const REFUSED: &str = "stream_limit_refusals_total";
 const CONNECTIONS: &str = "stream_connections";
+const STORE_UP: &str = "stream_store_up";
+const STORE_ERRORS: &str = "stream_store_errors_total";
+const STORE_APPENDED: &str = "stream_store_appended_events_total";
+const STORE_BEHIND: &str = "stream_store_behind_sessions";
+const TAKEOVERS: &str = "stream_takeovers_total";
 
 /// Buckets for times that range from a token's gap to a long answer.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0];
@@ -82,6 +87,11 @@ fn describe() {
     describe_gauge!(LIMIT, "Configured limits, by name");
     describe_counter!(REFUSED, "Requests refused because of a limit, by its name");
     describe_gauge!(CONNECTIONS, "Client connections");
+    describe_gauge!(STORE_UP, "1 while sessions are kept in Redis, 0 while it cannot be used");
+    describe_counter!(STORE_ERRORS, "What went wrong with Redis, by kind");
+    describe_counter!(STORE_APPENDED, "Events that Redis has taken");
+    describe_gauge!(STORE_BEHIND, "Sessions with events that Redis does not have yet");
+    describe_counter!(TAKEOVERS, "Sessions whose owner was gone, by what became of them here");
 }
 
 /// A stream ended in `fault`, or was refused with it.
@@ -214,4 +224,31 @@ pub fn limit(name: &'static str, value: f64) {
 /// A request was refused because of a limit.
 pub fn refused(limit: &'static str) {
     counter!(REFUSED, "name" => limit).increment(1);
+}
+
+/// Whether Redis can be used.
+pub fn store_up(up: bool) {
+    gauge!(STORE_UP).set(f64::from(u8::from(up)));
+}
+
+/// Something went wrong with Redis: `connect`, `timeout`, `refused`, `lost`, `fenced`.
+pub fn store_error(kind: &'static str) {
+    counter!(STORE_ERRORS, "kind" => kind).increment(1);
+}
+
+/// Redis has taken events.
+pub fn store_appended(events: u64) {
+    if events > 0 {
+        counter!(STORE_APPENDED).increment(events);
+    }
+}
+
+/// So many sessions have something that Redis does not have.
+pub fn store_behind(sessions: usize) {
+    gauge!(STORE_BEHIND).set(sessions as f64);
+}
+
+/// The owner of a session was gone: `taken` (somebody goes on with it here), `owner_lost`, `lost_race`.
+pub fn takeover(result: &'static str) {
+    counter!(TAKEOVERS, "result" => result).increment(1);
 }

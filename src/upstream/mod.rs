@@ -46,7 +46,7 @@ pub type UpstreamBody = UnsyncBoxBody<Bytes, BoxError>;
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
 /// What is sent to an upstream, but for its body.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outgoing {
     /// The method.
     pub method: Method,

@@ -1,6 +1,6 @@
 //! A store under test, and sessions to put into it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use streamkeeper::clock::Entropy;
 use streamkeeper::config::{self, Generic, Route, env};
 use streamkeeper::dialect::GenericDialect;
 use streamkeeper::principal::{Keyed, Principal};
-use streamkeeper::store::{Control, LiveSession, Log, Name, Opened, Phase, SessionStore, StoreLimits};
-use streamkeeper_session::{Code, End, SessionId, Tail};
+use streamkeeper::store::{LiveSession, Name, Opened, Origin, Phase, SessionStore, StoreLimits};
+use streamkeeper_session::{Code, End, SessionId};
 
 pub(crate) const KIB: usize = 1024;
 /// How long a finished session is kept.
@@ -49,21 +49,17 @@ pub(crate) fn caller(token: &str) -> Principal {
 pub(crate) fn session(principal: Principal) -> Arc<LiveSession> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let limits = config::Session { max_events: 1000, max_bytes: 256 * KIB, retention: RETENTION };
-    Arc::new(LiveSession {
+    let origin = Origin {
         note: None,
         id: SessionId::from_random(u128::from(NEXT.fetch_add(1, Ordering::Relaxed))),
-        epoch: 0,
         principal,
         request_id: "r1".to_owned(),
+        fingerprint: 1,
         route: route(),
         dialect: Arc::new(GenericDialect::new(Generic::default())),
         started: Duration::ZERO,
-        log: Arc::new(Tail::new(Log::new(limits))),
-        control: Arc::new(Tail::new(Control::default())),
-        charged: AtomicUsize::new(0),
-        evicted: AtomicU64::new(0),
-        saved: AtomicBool::new(false),
-    })
+    };
+    Arc::new(LiveSession::new(origin, limits))
 }
 
 pub(crate) fn once(key: u128, fingerprint: u128) -> Vec<Name> {
@@ -92,7 +88,15 @@ impl Bench {
     }
 
     pub(crate) async fn has(&self, session: &LiveSession) -> bool {
-        self.store.find(session.id, session.principal).await.is_some()
+        self.find(session.id, session.principal).await.is_some()
+    }
+
+    pub(crate) async fn find(&self, id: SessionId, principal: Principal) -> Option<Arc<LiveSession>> {
+        self.store.find(id, principal).await.expect("the store can tell")
+    }
+
+    pub(crate) async fn find_named(&self, key: u128, principal: Principal) -> Option<Arc<LiveSession>> {
+        self.store.find_named(key, principal).await.expect("the store can tell")
     }
 
     /// Appends pieces and says so to the store after each.

@@ -1,0 +1,261 @@
+//! Sessions that other replicas read and clients here follow: the same [`LiveSession`] as everywhere, filled from
+//! Redis instead of by a pump. Doorbells say when to look; a look now and then makes up for one that was lost.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Cmd, Value, cmd};
+use streamkeeper_session::{Ring, RingLimits, SessionId};
+
+use super::keys::Replica;
+use super::link::Trouble;
+use super::meta::{Meta, Opening};
+use super::record::{Entry, EntryId, Record};
+use super::shared::Shared;
+use crate::config;
+use crate::store::{LiveSession, Log, Origin, Owner, Phase, SessionStore as _};
+use crate::telemetry::metrics;
+
+/// Entries read in one go.
+const PAGE: usize = 512;
+
+/// A session that is read elsewhere.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) session: Arc<LiveSession>,
+    state: Mutex<State>,
+}
+
+/// What the store knows of it.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Who reads it, as far as is known.
+    pub(super) owner: Option<Replica>,
+    /// The newest entry that was read.
+    pub(super) last: Option<EntryId>,
+    /// So many clients its owner was told of, and when.
+    pub(super) told: usize,
+    pub(super) told_at: Duration,
+    /// Since when nobody here reads it.
+    pub(super) idle_since: Option<Duration>,
+    /// When it was looked at last.
+    pub(super) looked_at: Duration,
+    /// Its client asked for its end.
+    pub(super) stop: bool,
+}
+
+impl Mirror {
+    pub(super) fn new(session: Arc<LiveSession>, owner: Option<Replica>, now: Duration) -> Self {
+        let state = State {
+            owner,
+            last: None,
+            told: 0,
+            told_at: now,
+            idle_since: None,
+            looked_at: Duration::ZERO,
+            stop: false,
+        };
+        Self { session, state: Mutex::new(state) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads whenever a mirror is to be looked at and Redis is there.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        shared.link.until_up().await;
+        let mut ids = shared.looks.take().await;
+        ids.sort_unstable();
+        ids.dedup();
+        let mirrors: Vec<_> = ids.into_iter().filter_map(|id| shared.mirror(id)).collect();
+        if look(&shared, &mirrors).await.is_err() {
+            for mirror in mirrors {
+                shared.looks.push(mirror.session.id);
+            }
+        }
+    }
+}
+
+/// Reads what is new of `mirrors`, to the end.
+///
+/// # Errors
+/// When Redis could not be asked.
+pub(super) async fn look(shared: &Shared, mirrors: &[Arc<Mirror>]) -> Result<(), Trouble> {
+    let mut left: Vec<_> = mirrors.to_vec();
+    while !left.is_empty() {
+        let mut commands = Vec::new();
+        for mirror in &left {
+            let (id, state) = (mirror.session.id, mirror.lock());
+            commands.push(hash(shared, id));
+            commands.push(entries_after(shared, id, state.last));
+        }
+        let answers = shared.link.ask(commands).await?;
+        let mut answers = answers.into_iter();
+        let mut more = Vec::new();
+        for mirror in left {
+            let (Some(meta), Some(page)) = (answers.next(), answers.next()) else { break };
+            if let Some(meta) = Meta::read(meta?) {
+                mirror.take_meta(meta);
+            }
+            if mirror.take(shared, page?) {
+                more.push(mirror);
+            }
+        }
+        left = more;
+    }
+    Ok(())
+}
+
+fn hash(shared: &Shared, id: SessionId) -> Cmd {
+    let mut get = cmd("HGETALL");
+    get.arg(shared.keys.meta(id));
+    get
+}
+
+fn entries_after(shared: &Shared, id: SessionId, last: Option<EntryId>) -> Cmd {
+    let mut range = cmd("XRANGE");
+    range.arg(shared.keys.log(id));
+    match last {
+        Some(last) => range.arg(format!("({last}")),
+        None => range.arg("-"),
+    };
+    range.arg("+").arg("COUNT").arg(PAGE);
+    range
+}
+
+impl Mirror {
+    fn take_meta(&self, meta: Meta) {
+        let mut state = self.lock();
+        // What a mark in the stream said is newer than the hash, unless the hash is all there is.
+        if state.owner.is_none() {
+            state.owner = meta.owner;
+        }
+        drop(state);
+        if let Some(opening) = meta.opening
+            && self.session.log.peek(|log| matches!(log.phase, Phase::Pending))
+        {
+            self.session.log.update(|log| open(log, opening));
+        }
+    }
+
+    /// Takes in a page of entries. `true` if there may be more.
+    fn take(&self, shared: &Shared, page: Value) -> bool {
+        let now = shared.clock.now();
+        let Value::Array(page) = page else { return false };
+        let full = page.len() == PAGE;
+        self.lock().looked_at = now;
+        if page.is_empty() {
+            return false;
+        }
+        let mut owner = None;
+        let mut last = None;
+        let understood = self.session.log.update(|log| {
+            for entry in page {
+                let Some(entry) = Entry::read(entry) else { return false };
+                last = Some(entry.id);
+                if let Some(replica) = apply(log, entry, shared.session, now) {
+                    owner = Some(replica);
+                }
+            }
+            true
+        });
+        if !understood {
+            tracing::warn!(session = %self.session.id, "an entry in Redis is not one that this version reads");
+        }
+        {
+            let mut state = self.lock();
+            state.last = last.or(state.last);
+            state.owner = owner.or(state.owner);
+        }
+        if owner.is_some() {
+            self.session.control.update(|control| control.owner = Owner::Elsewhere);
+        }
+        shared.local.charge(&self.session);
+        full && understood
+    }
+}
+
+/// A session of another replica, as far as Redis has it; `None` if there is none of this id.
+///
+/// # Errors
+/// When Redis could not be asked.
+pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mirror>>, Trouble> {
+    let Some(meta) = Meta::read(shared.link.ask_one(hash(shared, id)).await?) else { return Ok(None) };
+    let Some(route) = shared.routes.iter().find(|route| route.name == meta.route) else {
+        tracing::warn!(session = %id, route = meta.route, "a session of a route that this replica does not have");
+        return Ok(None);
+    };
+    let Some(dialect) = crate::dialect::by_name(&meta.dialect, route) else { return Ok(None) };
+    let now = shared.clock.now();
+    let session = LiveSession::new(
+        Origin {
+            id,
+            principal: meta.principal,
+            request_id: meta.request_id,
+            fingerprint: meta.fingerprint,
+            route: Arc::clone(route),
+            dialect,
+            note: meta.note,
+            started: now,
+        },
+        shared.session,
+    );
+    session.control.update(|control| control.owner = Owner::Elsewhere);
+    if let Some(opening) = meta.opening {
+        session.log.update(|log| open(log, opening));
+    }
+    let mirror = Arc::new(Mirror::new(Arc::new(session), meta.owner, now));
+    look(shared, &[Arc::clone(&mirror)]).await?;
+    Ok(Some(mirror))
+}
+
+fn open(log: &mut Log, opening: Opening) {
+    log.numbering = opening.numbering;
+    log.source = opening.source;
+    log.headers = Arc::new(opening.headers);
+    log.phase = Phase::Open;
+}
+
+/// Takes one entry into a log. The owner, if it names a new one.
+fn apply(log: &mut Log, entry: Entry, limits: config::Session, now: Duration) -> Option<Replica> {
+    let EntryId { epoch, seq } = entry.id;
+    match entry.record {
+        Record::Owner(replica) => {
+            // What an earlier owner wrote beyond this mark is void.
+            log.ring.truncate(seq + 1);
+            log.epochs.begin(epoch, seq + 1);
+            return Some(replica);
+        }
+        Record::Event { body, kept, splice } => {
+            if epoch > log.epochs.current() {
+                log.epochs.begin(epoch, seq); // its mark is gone
+            }
+            if let Some(splice) = splice {
+                log.epochs.settle(splice);
+            }
+            if log.ring.is_empty() && log.ring.next_seq() == 1 && seq > 1 {
+                let limits = RingLimits { max_events: limits.max_events, max_bytes: limits.max_bytes };
+                log.ring = Ring::starting_at(limits, seq);
+            }
+            if seq > log.ring.next_seq() {
+                metrics::store_error("lost");
+                log.ring.lose_until(seq);
+            }
+            if seq == log.ring.next_seq() {
+                let _ = log.ring.push(&body, kept.as_deref());
+                log.last_event = Some(now);
+            }
+        }
+        Record::Sealed(end) => {
+            log.phase = Phase::Open;
+            if log.ring.seal(end) {
+                log.ring.compact();
+                log.ended = Some(now);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,381 @@
+//! Sessions in Redis Streams, so that any replica can go on with what another one began.
+//!
+//! Every process works on sessions in its own memory, as without Redis: a pump appends, clients read. Beside that
+//! the [`writer`] writes behind the pumps, [`mirror`] fills sessions that other replicas read, and the [`keeper`]
+//! holds connection and lease. A session belongs to the replica whose mark is the newest in its stream; a mark
+//! has a higher epoch than all before, and Redis refuses entries of a lower one, so nobody can write to what was
+//! taken from them.
+//!
+//! Redis holds events, and keyed hashes of who may see them. It never holds a request or a credential.
+
+mod batch;
+mod bell;
+mod keeper;
+mod keys;
+mod link;
+mod meta;
+mod mirror;
+mod names;
+mod record;
+mod shared;
+mod writer;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{RedisWrite as _, cmd};
+use streamkeeper_session::{Code, Fault, SessionId};
+use tokio::task::JoinSet;
+
+use self::batch::Written;
+use self::bell::Bell;
+use self::keys::Replica;
+use self::link::{Link, Trouble};
+use self::mirror::Mirror;
+use self::record::{EntryId, bytes};
+use self::shared::Shared;
+use self::writer::Owned;
+use super::memory::{has_failed, joined};
+use super::{Answer, Durability, LiveSession, MemoryStore, Name, Opened, Owner, Phase, SessionStore};
+use crate::clock::{Clock, Entropy};
+use crate::config::{self, OnFailure, Route};
+use crate::principal::Principal;
+use crate::telemetry::metrics;
+
+/// So often a name that changes hands is asked for again.
+const CLAIMS: usize = 4;
+
+/// Sessions that all replicas share.
+#[derive(Debug)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    /// Ends with the store.
+    _tasks: JoinSet<()>,
+}
+
+impl RedisStore {
+    /// A store before `local`, whose limits hold for this process. Connects in the background; call inside a runtime.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read.
+    pub fn start(
+        settings: config::Redis,
+        session: config::Session,
+        routes: Vec<Arc<Route>>,
+        local: MemoryStore,
+        clock: Clock,
+        entropy: &Entropy,
+    ) -> io::Result<Self> {
+        let link = Link::new(&settings)?;
+        let me = Replica::new(entropy.u64());
+        let shared = Arc::new(Shared::new(me, settings, session, routes, clock, link, local));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper::run(Arc::clone(&shared)));
+        tasks.spawn(keeper::hear(Arc::clone(&shared)));
+        tasks.spawn(writer::run(Arc::clone(&shared)));
+        tasks.spawn(mirror::run(Arc::clone(&shared)));
+        Ok(Self { shared, _tasks: tasks })
+    }
+
+    /// What all replicas know and nobody else: the configured secret, else the password of Redis.
+    pub fn secret(settings: &config::Redis) -> String {
+        let given = settings.secret.as_ref().or(settings.password.as_ref()).map(|secret| secret.expose().to_owned());
+        let in_url = || {
+            let url = redis::parse_redis_url(settings.urls.first()?.expose())?;
+            url.password().map(str::to_owned)
+        };
+        given.or_else(in_url).unwrap_or_default()
+    }
+
+    /// A session here or, by way of a mirror, elsewhere.
+    async fn look_for(&self, id: SessionId, principal: Principal) -> Result<Option<Arc<LiveSession>>, Trouble> {
+        let shared = &self.shared;
+        if shared.local.holds(id) {
+            return Ok(shared.local.get(id, principal));
+        }
+        let Some(mirror) = mirror::load(shared, id).await? else { return Ok(None) };
+        if mirror.session.principal != principal {
+            return Ok(None);
+        }
+        let held = shared.local.hold(Arc::clone(&mirror.session));
+        if Arc::ptr_eq(&held, &mirror.session) {
+            shared.local.charge(&held);
+            let (owner, now) = {
+                let mut state = mirror.lock();
+                (state.told, state.told_at) = (1, shared.clock.now());
+                (state.owner, state.told_at)
+            };
+            mirror.lock().idle_since = Some(now);
+            shared.mirrors.insert(id.as_u128(), mirror);
+            // Whoever asked is about to read it.
+            if let Some(owner) = owner.filter(|_| !held.is_ended()) {
+                shared.ring(vec![(owner, Bell::Attached(shared.me, vec![(id, 1)]))]).await;
+            }
+        }
+        Ok(Some(held))
+    }
+
+    /// Files the session's Idempotency-Key where all replicas see it, or finds out whom it leads to.
+    async fn claim(&self, session: &Arc<LiveSession>, key: u128, fingerprint: u128) -> Result<Option<Opened>, Trouble> {
+        let shared = &self.shared;
+        let lifetime = shared.lifetime(&session.route);
+        let mut taken = None;
+        for _ in 0..CLAIMS {
+            if names::claim(shared, key, (session.id, fingerprint), taken.as_ref(), lifetime).await? {
+                return Ok(None);
+            }
+            taken = names::get(shared, key).await?;
+            let Some(named) = &taken else { continue };
+            let other = self.look_for(named.session, session.principal).await?;
+            if let Some(other) = other.filter(|other| !has_failed(other)) {
+                return Ok(Some(joined(other, named.fingerprint == fingerprint)));
+            }
+        }
+        Ok(Some(Opened::Refused(Code::Overloaded.into())))
+    }
+
+    /// Makes a new session known to other replicas before anybody can be sent to it.
+    async fn announce(&self, session: &Arc<LiveSession>) -> Result<(), Trouble> {
+        self.own(session, Written::NOTHING);
+        writer::flush(&self.shared, &[session.id], true).await
+    }
+
+    fn own(&self, session: &Arc<LiveSession>, written: Written) {
+        let owned = Owned::new(Arc::clone(session), written);
+        self.shared.owned.insert(session.id.as_u128(), Arc::new(owned));
+    }
+
+    async fn disown(&self, id: SessionId) {
+        self.shared.owned.remove(&id.as_u128());
+        self.drop_keys(id, false).await;
+    }
+
+    /// The session's keys go; its events stay a moment for those who are about to read the end of them.
+    async fn drop_keys(&self, id: SessionId, keep_log: bool) {
+        let keys = &self.shared.keys;
+        let mut del = cmd("DEL");
+        del.arg(keys.meta(id));
+        if !keep_log {
+            del.arg(keys.log(id));
+        }
+        let _ = self.shared.link.ask_one(del).await;
+    }
+
+    async fn open_shared(&self, session: Arc<LiveSession>, names: Vec<Name>) -> Opened {
+        let shared = &self.shared;
+        if let Some(known) = names.iter().find_map(|name| shared.local.known(&session, name)) {
+            return known;
+        }
+        let up = shared.link.is_up();
+        if !up && shared.settings.on_failure == OnFailure::Refuse {
+            return Opened::Refused(unavailable());
+        }
+        if up && shared.settings.acknowledged {
+            session.log.update(|log| log.shown = 1);
+        }
+        let mut newest = Vec::new();
+        for name in &names {
+            match *name {
+                Name::Once { key, fingerprint } if up => {
+                    let claimed = match self.announce(&session).await {
+                        Ok(()) => self.claim(&session, key, fingerprint).await,
+                        Err(trouble) => Err(trouble),
+                    };
+                    match claimed {
+                        Ok(None) => {}
+                        Ok(Some(opened)) => {
+                            self.disown(session.id).await;
+                            return opened;
+                        }
+                        Err(_) if shared.settings.on_failure == OnFailure::Refuse => {
+                            shared.owned.remove(&session.id.as_u128());
+                            return Opened::Refused(unavailable());
+                        }
+                        Err(_) => {}
+                    }
+                }
+                Name::Once { .. } => {}
+                Name::Newest(key) => newest.push(names::take(shared, key, session.id, shared.lifetime(&session.route))),
+            }
+        }
+        if !shared.owned.contains_key(&session.id.as_u128()) {
+            self.own(&session, Written::NOTHING);
+        }
+        let opened = shared.local.open(Arc::clone(&session), names).await;
+        if !matches!(opened, Opened::New) {
+            self.disown(session.id).await;
+        } else if !newest.is_empty() {
+            let _ = shared.link.ask(newest).await;
+        }
+        opened
+    }
+
+    /// Writes the mark of a new owner behind the newest entry.
+    async fn mark(&self, mirror: &Mirror) -> Result<Option<EntryId>, Trouble> {
+        let (shared, session) = (&self.shared, &mirror.session);
+        let last = mirror.lock().last;
+        let (mark, sealed) = session.log.peek(|log| {
+            let mark = EntryId { epoch: log.epochs.current() + 1, seq: log.ring.next_seq() - 1 };
+            (mark, log.ring.end().is_some())
+        });
+        if sealed {
+            return Ok(None);
+        }
+        let mut append = shared.scripts.append(&shared.keys.log(session.id), &shared.keys.meta(session.id));
+        match last {
+            Some(last) => append.write_arg_fmt(last),
+            None => append.write_arg(b""),
+        }
+        let me = shared.me.to_string();
+        append.arg(2).arg("owner").arg(&me).arg(mark.to_string()).arg(2).arg("o").arg(&me);
+        append.arg("").arg(shared.lifetime(&session.route));
+        Ok((bytes(shared.link.ask_one(append).await?).as_deref() == Some(b"OK")).then_some(mark))
+    }
+
+    async fn take_over_shared(&self, session: &Arc<LiveSession>) -> Result<bool, Trouble> {
+        let shared = &self.shared;
+        let Some(mirror) = shared.mirror(session.id) else { return Ok(false) };
+        mirror::look(shared, &[Arc::clone(&mirror)]).await?;
+        if session.control.peek(|control| control.owner != Owner::Nobody) {
+            return Ok(false);
+        }
+        let Some(mark) = self.mark(&mirror).await? else {
+            shared.looks.push(session.id);
+            return Ok(false);
+        };
+        self.own(session, Written::taken_over(mark));
+        shared.mirrors.remove(&session.id.as_u128());
+        shared.local.began(session);
+        session.log.update(|log| {
+            log.epochs.begin(mark.epoch, mark.seq + 1);
+            if shared.settings.acknowledged {
+                log.shown = mark.seq + 1;
+            }
+        });
+        session.control.update(|control| control.owner = Owner::Here);
+        Ok(true)
+    }
+}
+
+fn unavailable() -> Fault {
+    Code::StoreUnavailable.into()
+}
+
+/// What a store that cannot be asked answers.
+fn not_told(trouble: Trouble) -> Fault {
+    metrics::store_error(trouble.kind());
+    unavailable().cause(trouble.to_string())
+}
+
+impl SessionStore for RedisStore {
+    fn open<'a>(&'a self, session: Arc<LiveSession>, names: Vec<Name>) -> Answer<'a, Opened> {
+        Box::pin(self.open_shared(session, names))
+    }
+
+    fn find<'a>(&'a self, id: SessionId, principal: Principal) -> Answer<'a, Result<Option<Arc<LiveSession>>, Fault>> {
+        Box::pin(async move { self.look_for(id, principal).await.map_err(not_told) })
+    }
+
+    fn find_named<'a>(
+        &'a self,
+        key: u128,
+        principal: Principal,
+    ) -> Answer<'a, Result<Option<Arc<LiveSession>>, Fault>> {
+        Box::pin(async move {
+            if let Some(session) = self.shared.local.named(key, principal) {
+                return Ok(Some(session));
+            }
+            match names::get(&self.shared, key).await.map_err(not_told)? {
+                Some(named) => self.look_for(named.session, principal).await.map_err(not_told),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn remove<'a>(&'a self, id: SessionId) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.shared.local.forget(id);
+            if let Some(mirror) = self.shared.mirror(id) {
+                mirror.lock().stop = true;
+                let owner = mirror.lock().owner;
+                if let Some(owner) = owner {
+                    self.shared.ring(vec![(owner, Bell::Stop(vec![id]))]).await;
+                }
+            }
+            if let Some(owned) = self.shared.owned(id) {
+                owned.lock().removed = true;
+                if owned.session.log.peek(|log| matches!(log.phase, Phase::Refused(_))) {
+                    return self.disown(id).await;
+                }
+            }
+            self.drop_keys(id, true).await;
+        })
+    }
+
+    fn charge(&self, session: &LiveSession) {
+        self.shared.local.charge(session);
+        writer::again(&self.shared, session);
+    }
+
+    fn ended(&self, session: &LiveSession) {
+        self.shared.local.ended(session);
+    }
+
+    fn sweep(&self, now: Duration) {
+        self.shared.local.sweep(now);
+        // What the budget made us forget is not kept for Redis' sake.
+        self.shared.owned.retain(|_, owned| {
+            let ended = owned.session.is_ended();
+            !ended || owned.lock().removed || self.shared.local.holds(owned.session.id)
+        });
+    }
+
+    fn all(&self) -> Vec<Arc<LiveSession>> {
+        self.shared.local.all()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn durability(&self) -> Durability {
+        if self.shared.link.is_up() { Durability::Redis } else { Durability::Memory }
+    }
+
+    fn in_doubt(&self) -> bool {
+        self.shared.link.is_up() && self.shared.lease_overdue()
+    }
+
+    fn take_over<'a>(&'a self, session: &'a Arc<LiveSession>) -> Answer<'a, bool> {
+        Box::pin(async move { self.take_over_shared(session).await.unwrap_or(false) })
+    }
+
+    fn handed_over(&self, session: &Arc<LiveSession>) {
+        self.shared.local.ended(session);
+        if session.log.peek(|log| log.parted.is_some()) {
+            return;
+        }
+        let mirror = Mirror::new(Arc::clone(session), None, self.shared.clock.now());
+        self.shared.mirrors.insert(session.id.as_u128(), Arc::new(mirror));
+        self.shared.looks.push(session.id);
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let shared = &self.shared;
+            let (mut ids, mut heirs) = (Vec::new(), Vec::new());
+            for owned in &shared.owned {
+                ids.push(owned.session.id);
+                heirs.extend(owned.lock().followers.replicas());
+            }
+            let _ = writer::flush(shared, &ids, false).await;
+            let mut release = cmd("DEL");
+            release.arg(shared.keys.lease(shared.me));
+            let _ = shared.link.ask_one(release).await;
+            heirs.sort_unstable_by_key(Replica::to_string);
+            heirs.dedup();
+            shared.ring(heirs.into_iter().map(|heir| (heir, Bell::Gone(shared.me))).collect()).await;
+        })
+    }
+}
