@@ -3,7 +3,9 @@
 # root or through sudo. Safe to run again: whatever is there already is kept,
 # and a second run takes well under a second.
 #
-#   Debian   chromium (browser tests), nginx (the benchmark's yardstick), curl
+#   Debian   chromium (browser tests), nginx and haproxy (the benchmark's
+#            yardsticks; haproxy also balances two replicas in a test), redis,
+#            prometheus with promtool, buildah, systemd-analyze, curl
 #   Python   tests/e2e/.venv, from tests/e2e/requirements.txt; it brings a
 #            pinned Node as well, Debian's own being too old for the SDKs
 #            and, inside it, old/: versions that old programs still use, from
@@ -30,6 +32,13 @@ install_debian_packages() {
   command -v chromium >/dev/null || missing+=(chromium)
   command -v curl >/dev/null || missing+=(curl)
   [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+  [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+  command -v redis-server >/dev/null || missing+=(redis-server)
+  command -v redis-sentinel >/dev/null || missing+=(redis-sentinel)
+  command -v promtool >/dev/null || missing+=(prometheus)
+  command -v buildah >/dev/null || missing+=(buildah)
+  command -v systemd-analyze >/dev/null || missing+=(systemd)
+  has_package ca-certificates || missing+=(ca-certificates)
   command -v python3 >/dev/null || missing+=(python3)
   # Debian splits venv off from python3; other Pythons bring it along.
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)

@@ -1,4 +1,7 @@
-//! What all requests of one process share. Built once from checked settings; nothing in it knows a socket that listens.
+//! What all requests under one configuration share. Nothing in it knows a socket that listens.
+//!
+//! It is built from checked settings and never changes; a new configuration makes the [`next`](App::next) one, which
+//! shares with it what belongs to the process. A stream keeps the app that it began with.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,7 +12,9 @@ use crate::config::{self, Settings};
 use crate::principal::Keyed;
 use crate::store::{MemoryStore, RedisStore, SessionStore, StoreLimits};
 use crate::telemetry::metrics;
-use crate::upstream::{ConnectError, Upstreams};
+use crate::telemetry::spans::{CannotExport, Spans};
+use crate::tls::TlsError;
+use crate::upstream::Upstreams;
 
 /// How long a refusal for want of room makes all retry hints larger.
 const STRAIN: Duration = Duration::from_secs(10);
@@ -19,13 +24,16 @@ const STRAIN: Duration = Duration::from_secs(10);
 pub enum AppError {
     /// An upstream cannot be dialled.
     #[error("an upstream's TLS cannot be set up")]
-    Upstream(#[from] ConnectError),
+    Upstream(#[from] TlsError),
+    /// Spans cannot be exported.
+    #[error("spans cannot be exported (`telemetry.otlp` in the configuration)")]
+    Spans(#[source] CannotExport),
     /// Redis cannot be dialled.
     #[error("the connection to Redis cannot be set up (`store` in the configuration)")]
     Store(#[source] std::io::Error),
 }
 
-/// Shared by all requests.
+/// Shared by all requests under one configuration.
 #[derive(Debug)]
 pub struct App {
     /// The checked configuration.
@@ -34,19 +42,21 @@ pub struct App {
     pub store: Arc<dyn SessionStore>,
     /// The ways to all upstreams.
     pub upstreams: Upstreams,
+    /// Where spans go.
+    pub spans: Spans,
     /// Time.
     pub clock: Clock,
     /// Chance.
-    pub entropy: Entropy,
+    pub entropy: Arc<Entropy>,
     /// Makes principals.
-    pub keyed: Keyed,
+    pub keyed: Arc<Keyed>,
     /// The distinct lists of cookies that routes take for credentials, for paths that no route owns.
     pub credential_cookies: Vec<Vec<String>>,
     /// Requests being answered.
     pub in_flight: Arc<AtomicUsize>,
     draining: Arc<AtomicBool>,
     /// When a request was last refused for want of room, in milliseconds on the clock; 0 is never.
-    shed_at: AtomicU64,
+    shed_at: Arc<AtomicU64>,
 }
 
 impl App {
@@ -57,32 +67,47 @@ impl App {
     /// # Errors
     /// When certificates cannot be loaded.
     pub fn new(settings: Settings, entropy: Entropy) -> Result<Arc<Self>, AppError> {
-        let limits = &settings.limits;
-        let local = MemoryStore::new(StoreLimits {
-            sessions: limits.sessions,
-            sessions_per_principal: limits.sessions_per_principal,
-            ring_bytes: limits.ring_bytes,
-            retention: settings.session.retention,
-        });
-        let mut credential_cookies = vec![Vec::new()];
-        for route in &settings.routes {
-            if !credential_cookies.contains(&route.credential_cookies) {
-                credential_cookies.push(route.credential_cookies.clone());
-            }
-        }
-        show_limits(&settings);
+        let local = MemoryStore::new(StoreLimits::of(&settings));
         let clock = Clock::start();
         let (store, keyed) = store(&settings, local, clock, &entropy)?;
+        let otlp = settings.telemetry.otlp.as_ref();
+        let spans = otlp.map(Spans::to_collector).transpose().map_err(AppError::Spans)?;
+        show_limits(&settings);
         Ok(Arc::new(Self {
+            spans: spans.unwrap_or_default(),
             upstreams: Upstreams::new(&settings, clock)?,
             store,
             clock,
-            keyed,
-            entropy,
-            credential_cookies,
+            keyed: Arc::new(keyed),
+            entropy: Arc::new(entropy),
+            credential_cookies: credential_cookies(&settings),
             in_flight: Arc::default(),
             draining: Arc::default(),
-            shed_at: AtomicU64::new(0),
+            shed_at: Arc::default(),
+            settings,
+        }))
+    }
+
+    /// The same process under other settings. Sessions, counts and the state of upstreams that stay the same are shared;
+    /// the store follows at once.
+    ///
+    /// # Errors
+    /// When certificates cannot be loaded; then nothing has changed.
+    pub fn next(&self, settings: Settings) -> Result<Arc<Self>, AppError> {
+        let upstreams = self.upstreams.next(&settings, self.clock)?;
+        self.store.reconfigure(&settings);
+        show_limits(&settings);
+        Ok(Arc::new(Self {
+            upstreams,
+            store: Arc::clone(&self.store),
+            spans: self.spans.clone(),
+            clock: self.clock,
+            keyed: Arc::clone(&self.keyed),
+            entropy: Arc::clone(&self.entropy),
+            credential_cookies: credential_cookies(&settings),
+            in_flight: Arc::clone(&self.in_flight),
+            draining: Arc::clone(&self.draining),
+            shed_at: Arc::clone(&self.shed_at),
             settings,
         }))
     }
@@ -143,6 +168,16 @@ impl App {
     }
 }
 
+fn credential_cookies(settings: &Settings) -> Vec<Vec<String>> {
+    let mut lists = vec![Vec::new()];
+    for route in &settings.routes {
+        if !lists.contains(&route.credential_cookies) {
+            lists.push(route.credential_cookies.clone());
+        }
+    }
+    lists
+}
+
 /// The store, and the key that all processes which share it have.
 fn store(
     settings: &Settings,
@@ -151,6 +186,7 @@ fn store(
     entropy: &Entropy,
 ) -> Result<(Arc<dyn SessionStore>, Keyed), AppError> {
     let config::Store::Redis(redis) = &settings.store else { return Ok((Arc::new(local), Keyed::new(entropy))) };
+    metrics::zero_store();
     let keyed = Keyed::shared(&RedisStore::secret(redis));
     let routes = settings.routes.clone();
     let store = RedisStore::start((**redis).clone(), settings.session, routes, local, clock, entropy)
@@ -162,8 +198,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Every limit is visible as a metric beside what it bounds.
+/// Every limit is visible as a metric beside what it bounds, and every route before its first stream.
 fn show_limits(settings: &Settings) {
+    for route in &settings.routes {
+        metrics::zero_route(&route.name);
+    }
     let limits = &settings.limits;
     for (name, value) in [
         ("connections", limits.connections),

@@ -10,7 +10,7 @@
 //! - [`pump`]: reads one upstream into one session
 //! - [`front`]: the request path
 //! - [`admin`], [`telemetry`]: what operators see
-//! - [`app`], [`server`], [`descriptors`], [`drain`], [`run`]: one process from start to exit
+//! - [`app`], [`server`], [`descriptors`], [`drain`], [`live`], [`reload`], [`run`], [`version`]: one process from start to exit
 //! - [`demo`]: something to try it with
 
 pub mod admin;
@@ -22,10 +22,15 @@ pub mod descriptors;
 pub mod dialect;
 pub mod drain;
 pub mod front;
+pub mod live;
 pub mod principal;
 pub mod pump;
+pub mod reload;
 pub mod run;
 pub mod server;
+mod state;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
+pub mod version;

@@ -1,73 +1,27 @@
 //! The command line. Exit codes: 0 clean, 1 bad configuration or no start, 2 usage.
 
+mod cli;
+
 use std::error::Error;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser as _};
 use streamkeeper::clock::Entropy;
 use streamkeeper::config::{self, Flags, LoadError, Settings};
+use streamkeeper::reload::{Reasons, Source};
 use streamkeeper::run::bind;
-use streamkeeper::{descriptors, telemetry};
+use streamkeeper::{descriptors, telemetry, version};
 use tokio::signal::unix::{SignalKind, signal};
 
-#[derive(Parser)]
-#[command(
-    name = "streamkeeper",
-    version,
-    about = "A sidecar reverse proxy that makes SSE traffic of LLM services resilient",
-    args_conflicts_with_subcommands = true
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    run: RunArgs,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the proxy (the default).
-    Run(RunArgs),
-    /// Print every problem of a configuration, each with its TOML path; exit 0 if there is none, else 1.
-    Check {
-        /// The configuration.
-        #[arg(long, default_value = "config.toml")]
-        config: PathBuf,
-    },
-    /// A built-in upstream that speaks like an LLM and fails on request, the proxy before it, and a page to try it.
-    Demo {
-        /// Address of the data port.
-        #[arg(long, default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
-        /// Address of the admin port.
-        #[arg(long, default_value = "127.0.0.1:8081")]
-        admin: SocketAddr,
-    },
-}
-
-#[derive(Args)]
-struct RunArgs {
-    /// The configuration; without it and with --upstream no file is read. [default: config.toml]
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// Address of the data port. [default: 127.0.0.1:8080]
-    #[arg(long)]
-    listen: Option<SocketAddr>,
-    /// URL of the upstream; alone it needs no file.
-    #[arg(long)]
-    upstream: Option<String>,
-    /// Address of the admin port. [default: 127.0.0.1:8081]
-    #[arg(long)]
-    admin: Option<SocketAddr>,
-}
+use cli::{Cli, Command, RunArgs};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(arguments) => match settings(arguments) {
-            Ok(settings) => start(settings),
+            Ok((settings, source)) => start(settings, source),
             Err(refusal) => refuse(refusal),
         },
         Command::Check { config } => {
@@ -79,25 +33,47 @@ fn main() -> ExitCode {
                 Err(refusal) => refuse(refusal),
             }
         }
-        Command::Demo { listen, admin } => demo(listen, admin),
+        Command::Health { admin } => match cli::health::ask(admin) {
+            Ok(()) => {
+                say("ready");
+                ExitCode::SUCCESS
+            }
+            Err(problem) => refuse(Refusal { problem, exit: 1 }),
+        },
+        Command::Demo { listen, upstream_only: true, .. } => upstream_alone(listen),
+        Command::Demo { listen, admin, .. } => demo(listen, admin),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            let shell = clap_complete::Shell::from(shell);
+            clap_complete::generate(shell, &mut Cli::command(), "streamkeeper", &mut text);
+            print(&text)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            match cli::manual::write(Cli::command(), &mut text) {
+                Ok(()) => print(&text),
+                Err(error) => failed(&error),
+            }
+        }
     }
 }
 
-fn settings(arguments: RunArgs) -> Result<Settings, Refusal> {
+/// What to run with, and where it can be read again.
+fn settings(arguments: RunArgs) -> Result<(Settings, Option<Source>), Refusal> {
     let RunArgs { config, listen, upstream, admin } = arguments;
     let without_file = config.is_none() && upstream.is_some();
     let flags = Flags { listen, admin, upstream };
-    let loaded = if without_file {
-        config::without_file(&flags)
-    } else {
-        config::load(&config.unwrap_or_else(|| "config.toml".into()), &flags)
-    };
-    checked(loaded?)
+    if without_file {
+        return Ok((checked(config::without_file(&flags)?)?, None));
+    }
+    let path = config.unwrap_or_else(|| "config.toml".into());
+    Ok((checked(config::load(&path, &flags)?)?, Some(Source { path, flags })))
 }
 
 /// What the configuration alone cannot judge.
 fn checked(settings: Settings) -> Result<Settings, Refusal> {
-    telemetry::logs::check(&settings.telemetry).map_err(|problem| Refusal { problem, exit: 1 })?;
+    let unfit = |error| Refusal { problem: streamkeeper::upstream::chain(&error), exit: 1 };
+    streamkeeper::live::check(&settings).map_err(unfit)?;
     Ok(settings)
 }
 
@@ -114,16 +90,16 @@ impl From<LoadError> for Refusal {
     }
 }
 
-fn start(settings: Settings) -> ExitCode {
-    telemetry::logs::install(&settings.telemetry);
+fn start(settings: Settings, source: Option<Source>) -> ExitCode {
     in_runtime(async move {
+        let _flush = telemetry::logs::install(&settings.telemetry)?;
         // Before anybody is told that this process is there.
         let shutdown = shutdown()?;
         descriptors::warn_if_scarce(descriptors::raise(), settings.limits.connections);
         let metrics = telemetry::metrics::install()?;
-        let bound = bind(settings, Entropy::System).await?;
+        let bound = bind(settings, Entropy::System).await?.reloading(Reasons::new(source)?);
         if let (Ok(data), Ok(admin)) = (bound.data_address(), bound.admin_address()) {
-            tracing::info!(%data, %admin, version = env!("CARGO_PKG_VERSION"), "listening");
+            tracing::info!(%data, %admin, version = version::BUILD, "listening");
         }
         bound.serve(metrics, shutdown).await;
         Ok(())
@@ -135,13 +111,24 @@ fn demo(listen: SocketAddr, admin: SocketAddr) -> ExitCode {
         let shutdown = shutdown()?;
         let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let settings = streamkeeper::demo::settings(listen, admin, upstream.local_addr()?)?;
-        telemetry::logs::install(&settings.telemetry);
+        let _flush = telemetry::logs::install(&settings.telemetry)?;
         let metrics = telemetry::metrics::install()?;
         let bound = bind(settings, Entropy::System).await?;
         say(&streamkeeper::demo::greeting(bound.data_address()?, bound.admin_address()?));
         let service = tokio::spawn(streamkeeper::demo::upstream::serve(upstream, std::future::pending()));
         bound.serve(metrics, shutdown).await;
         service.abort();
+        Ok(())
+    })
+}
+
+/// The demo's upstream where others can reach it, with no proxy before it.
+fn upstream_alone(listen: SocketAddr) -> ExitCode {
+    in_runtime(async move {
+        let shutdown = shutdown()?;
+        let listener = tokio::net::TcpListener::bind(listen).await?;
+        say(&format!("demo upstream on http://{}", listener.local_addr()?));
+        streamkeeper::demo::upstream::serve(listener, shutdown).await?;
         Ok(())
     })
 }
@@ -180,6 +167,14 @@ fn refuse(refusal: Refusal) -> ExitCode {
 fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     eprintln!("streamkeeper: {}", streamkeeper::upstream::chain(error));
     ExitCode::from(1)
+}
+
+/// Writes a text for another program, which may have stopped listening: that is its business.
+fn print(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => failed(&error),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the command line speaks to a person")]

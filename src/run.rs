@@ -7,19 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::app::{App, AppError};
 use crate::clock::Entropy;
 use crate::config::Settings;
-use crate::upstream::health;
-use crate::{admin, drain, front, server};
+use crate::live::Live;
+use crate::reload::{self, Reasons};
+use crate::tls::TlsError;
+use crate::{admin, drain, server};
 
+/// Connections that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 /// How often finished sessions are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long connections may take to close once everything is said.
 const CLOSE: Duration = Duration::from_secs(1);
+/// How long the last spans may take to their collector.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why a process could not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +43,17 @@ pub enum StartError {
     /// What the configuration names cannot be set up.
     #[error(transparent)]
     App(#[from] AppError),
+    /// Clients cannot be met with the configured certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A proxy that listens on both ports and is about to serve.
 #[derive(Debug)]
 pub struct Bound {
     app: Arc<App>,
+    live: Arc<Live>,
+    reasons: Option<Reasons>,
     data: TcpListener,
     admin: TcpListener,
 }
@@ -52,18 +63,40 @@ pub struct Bound {
 /// # Errors
 /// See [`StartError`].
 pub async fn bind(settings: Settings, entropy: Entropy) -> Result<Bound, StartError> {
-    let listen = |address: SocketAddr, key: &'static str| async move {
-        TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, key, source })
+    let listen = |address: SocketAddr, key: &'static str| {
+        listener(address).map_err(|source| StartError::Bind { address, key, source })
     };
-    let data = listen(settings.listen.address, "listen.address").await?;
-    let admin = listen(settings.admin.address, "admin.address").await?;
-    Ok(Bound { app: App::new(settings, entropy)?, data, admin })
+    let data = listen(settings.listen.address, "listen.address")?;
+    let admin = listen(settings.admin.address, "admin.address")?;
+    let app = App::new(settings, entropy)?;
+    let live = Live::new(Arc::clone(&app))?;
+    Ok(Bound { app, live, reasons: None, data, admin })
+}
+
+/// Listens. A port that can be bound again at once after a restart, with room for all the clients of a storm: a
+/// connection that finds the queue full is tried again only after a second.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Bound {
-    /// The shared state.
+    /// The shared state under the configuration of the start.
     pub fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// What serves, whatever the configuration.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// While it serves the configuration is read again for these reasons.
+    #[must_use]
+    pub fn reloading(self, reasons: Reasons) -> Self {
+        Self { reasons: Some(reasons), ..self }
     }
 
     /// Where clients connect.
@@ -84,25 +117,35 @@ impl Bound {
 
     /// Serves until `shutdown` is done, then drains and returns.
     pub async fn serve(self, metrics: PrometheusHandle, shutdown: impl Future<Output = ()>) {
-        let Self { app, data, admin } = self;
+        let Self { app, live, reasons, data, admin } = self;
+        // Who is told that this process is ready begins sessions that should be kept as configured.
+        app.store.ready().await;
+        drop(app); // the first configuration goes with its last stream
         let (close, closing) = watch::channel(false);
-        let operators = tokio::spawn(admin::run(Arc::clone(&app), metrics.clone(), admin));
-        let sweeper = tokio::spawn(sweep(Arc::clone(&app), metrics));
-        let _checks = health::watch(&app.upstreams);
-        let clients = tokio::spawn(server::run(Arc::clone(&app), front::stack(&app), data, closing));
+        let operators = tokio::spawn(admin::run(Arc::clone(&live), metrics.clone(), admin));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&live), metrics));
+        live.start_checks();
+        let reloads = reasons.map(|reasons| tokio::spawn(reload::watch(Arc::clone(&live), reasons)));
+        let clients = tokio::spawn(server::run(Arc::clone(&live), data, closing));
         shutdown.await;
-        drain::drain(&app).await;
+        if let Some(reloads) = reloads {
+            reloads.abort();
+        }
+        drain::drain(&live.app()).await;
         let _ = close.send(true);
         let _ = tokio::time::timeout(CLOSE, clients).await;
+        live.app().spans.flush(LAST_SPANS).await;
+        live.stop_checks();
         sweeper.abort();
         operators.abort();
     }
 }
 
-async fn sweep(app: Arc<App>, metrics: PrometheusHandle) {
+async fn sweep(live: Arc<Live>, metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
+        let app = live.app();
         app.store.sweep(app.clock.now());
         app.upstreams.show();
         // Samples of histograms pile up until somebody scrapes, or this runs.

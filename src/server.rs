@@ -1,30 +1,30 @@
-//! Connections of clients: accepting, HTTP/1.1 and h2, deadlines on every stage, and letting go.
+//! Connections of clients: accepting, PROXY header and TLS, HTTP/1.1 and h2, deadlines on every stage, and letting go.
+
+mod proxy_header;
+mod transport;
 
 use std::error::Error as StdError;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Sleep;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
+use transport::{Deadlined, Transport};
 
-use crate::app::App;
 use crate::config::Limits;
-use crate::front::{Front, Peer, Writes};
+use crate::front::{Peer, Writes};
+use crate::live::{Live, Serving};
 use crate::telemetry::metrics;
 
 /// Pause after an accept that failed, such as for want of descriptors.
@@ -33,35 +33,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const H2_SEND_BUFFER: usize = 32 * 1024;
 
 /// Serves the data port until `closing` turns true; then accepts nothing more, and returns when all connections are done.
-pub async fn run(app: Arc<App>, front: Front, listener: TcpListener, mut closing: watch::Receiver<bool>) {
-    let builder = builder(&app.settings.limits);
-    let permits = Arc::new(Semaphore::new(app.settings.limits.connections));
+pub async fn run(live: Arc<Live>, listener: TcpListener, mut closing: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &live) => accepted,
             _ = closing.wait_for(|closing| *closing) => break,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
-        let unanswered = Arc::new(AtomicBool::new(false));
-        let socket = Deadlined::new(stream, app.settings.limits.write_timeout, &unanswered);
-        let writes = Arc::new(Writes::new(app.clock));
-        let from = Peer { address: peer, writes: Arc::clone(&writes) };
-        let connection = serve(&app.settings.limits, &builder, front.clone(), socket, from);
-        let connection = graceful.watch(connection.into_owned());
-        let limit = app.settings.limits.write_timeout;
+        let (live, watcher, mut closing) = (Arc::clone(&live), graceful.watcher(), closing.clone());
         tokio::spawn(async move {
             metrics::connections(1);
-            let ended = tokio::select! {
-                ended = connection => ended,
-                () = writes.stalled(limit) => {
-                    metrics::refused("write_timeout");
-                    Ok(())
-                }
+            // The connection keeps the limits of its beginning; each of its requests takes what serves then.
+            let serving = live.now();
+            let arrival = arrive(&serving, stream, peer);
+            let arrived = tokio::select! {
+                biased;
+                arrived = arrival => arrived,
+                _ = closing.wait_for(|closing| *closing) => None,
             };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, error = %crate::upstream::chain(&*error), "connection");
-                note_refusal(&*error, unanswered.load(Ordering::Relaxed));
+            if let Some(arrived) = arrived {
+                let limits = serving.app.settings.limits;
+                drop(serving);
+                converse(live, arrived, limits, watcher).await;
             }
             metrics::connections(-1);
             drop(permit);
@@ -69,6 +63,74 @@ pub async fn run(app: Arc<App>, front: Front, listener: TcpListener, mut closing
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// A connection on which HTTP comes next.
+struct Arrived {
+    transport: Transport,
+    /// The client's address, by the PROXY header where one was believed.
+    address: SocketAddr,
+}
+
+/// Hears the PROXY header and shakes hands, where these are wanted: both within `limits.header_timeout` of the accept.
+async fn arrive(serving: &Serving, mut stream: TcpStream, peer: SocketAddr) -> Option<Arrived> {
+    let settings = &serving.app.settings;
+    let limits = &settings.limits;
+    let options = SockRef::from(&stream);
+    let _ = options.set_tcp_nodelay(true);
+    let _ = options.set_send_buffer_size(limits.send_buffer);
+    let _ = options.set_tcp_user_timeout(Some(limits.write_timeout));
+    let introduced = settings.listen.proxy_protocol && settings.listen.believes(peer.ip()) != Some(false);
+    if !introduced && serving.tls.is_none() {
+        return Some(Arrived { transport: Transport::Plain(stream), address: peer });
+    }
+    // On the heap: what a handshake needs is not to be carried about for as long as the connection lives.
+    let preliminaries = Box::pin(async {
+        let said = if introduced { proxy_header::read(&mut stream).await? } else { None };
+        let transport = match &serving.tls {
+            None => Transport::Plain(stream),
+            Some(tls) => Transport::Tls(Box::new(TlsAcceptor::from(Arc::clone(tls)).accept(stream).await?)),
+        };
+        io::Result::Ok(Arrived { transport, address: said.unwrap_or(peer) })
+    });
+    match tokio::time::timeout(limits.header_timeout, preliminaries).await {
+        Ok(Ok(arrived)) => Some(arrived),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "connection refused");
+            None
+        }
+        Err(_) => {
+            metrics::refused("header_timeout");
+            None
+        }
+    }
+}
+
+/// Answers the requests of one connection until it ends.
+async fn converse(live: Arc<Live>, arrived: Arrived, limits: Limits, watcher: Watcher) {
+    let Arrived { transport, address } = arrived;
+    let unanswered = Arc::new(AtomicBool::new(false));
+    let writes = Arc::new(Writes::new(live.app().clock));
+    let tls = matches!(transport, Transport::Tls(_));
+    let peer = Peer { address, tls, writes: Arc::clone(&writes) };
+    let socket = Deadlined::new(transport, limits.write_timeout, &unanswered);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        live.front().oneshot(request)
+    });
+    let builder = builder(&limits);
+    let connection = watcher.watch(builder.serve_connection_with_upgrades(socket, service).into_owned());
+    let ended = tokio::select! {
+        ended = connection => ended,
+        () = writes.stalled(limits.write_timeout) => {
+            metrics::refused("write_timeout");
+            Ok(())
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %address, error = %crate::upstream::chain(&*error), "connection");
+        note_refusal(&*error, unanswered.load(Ordering::Relaxed));
+    }
 }
 
 /// What hyper refuses by itself, and a client that does not read, are limits like all others. `unanswered`: the client
@@ -85,12 +147,9 @@ fn note_refusal(error: &(dyn StdError + 'static), unanswered: bool) {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, live: &Live) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     // At the limit new connections wait in the kernel's queue.
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    let permit = live.place().await?;
     match listener.accept().await {
         Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
@@ -117,102 +176,4 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .max_send_buf_size(H2_SEND_BUFFER)
         .keep_alive_interval(Duration::from_secs(30));
     builder
-}
-
-fn serve<'a>(
-    limits: &Limits,
-    builder: &'a Builder<TokioExecutor>,
-    front: Front,
-    socket: Deadlined,
-    peer: Peer,
-) -> hyper_util::server::conn::auto::UpgradeableConnection<
-    'a,
-    Deadlined,
-    impl hyper::service::Service<
-        Request<Incoming>,
-        Response = crate::front::Answer,
-        Error = std::convert::Infallible,
-        Future: Send + 'static,
-    > + 'static,
-    TokioExecutor,
-> {
-    let options = SockRef::from(socket.inner.inner());
-    let _ = options.set_tcp_nodelay(true);
-    let _ = options.set_send_buffer_size(limits.send_buffer);
-    let _ = options.set_tcp_user_timeout(Some(limits.write_timeout));
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        front.clone().oneshot(request)
-    });
-    builder.serve_connection_with_upgrades(socket, service)
-}
-
-/// A socket on which a write that makes no progress for too long is an error: a client that does not read is let go,
-/// and may come back by id.
-struct Deadlined {
-    inner: TokioIo<TcpStream>,
-    limit: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-    /// Something was read since the last write.
-    unanswered: Arc<AtomicBool>,
-}
-
-impl Deadlined {
-    fn new(stream: TcpStream, limit: Duration, unanswered: &Arc<AtomicBool>) -> Self {
-        Self { inner: TokioIo::new(stream), limit, stalled: None, unanswered: Arc::clone(unanswered) }
-    }
-
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let limit = self.limit;
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl Read for Deadlined {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if read.is_ready() {
-            self.unanswered.store(true, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-impl Write for Deadlined {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, data);
-        self.unanswered.store(false, Ordering::Relaxed);
-        self.watch(cx, written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.watch(cx, flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, data);
-        self.unanswered.store(false, Ordering::Relaxed);
-        self.watch(cx, written)
-    }
 }

@@ -235,3 +235,15 @@ async fn an_empty_last_event_id_counts_as_none() {
     let own_path = proxy.session("GET", &format!("{session}?last_event_id=")).events().await;
     assert_eq!(data(&own_path.rest().await), ["a", "b", "c"]);
 }
+
+#[tokio::test]
+async fn the_browser_client_is_served_as_it_is_in_the_repository() {
+    let llm = abc().start().await;
+    let proxy = Proxy::before(&llm, "").await;
+    let reply = proxy.get("/_streamkeeper/client.js").send().await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("content-type").as_deref(), Some("text/javascript; charset=utf-8"));
+    assert_eq!(reply.text().await, include_str!("../clients/js/streamkeeper.js"));
+    assert_eq!(proxy.post("/_streamkeeper/client.js").send().await.status, 404);
+    assert_eq!(llm.requests(), 0);
+}

@@ -1,14 +1,19 @@
-//! No secret reaches a log, a metric, an operator's page or an error; and no error says where the upstream lives.
+//! No secret reaches a log, a metric, an operator's page, a span, Redis or an error; and no error says where the upstream
+//! lives.
 //!
-//! Every place where a caller or an upstream can put a secret gets a canary; then everything that operators and
-//! clients can see is searched for it. Logs are kept at the finest level this proxy has, in the form it writes them.
+//! Every place where a caller, an upstream or the configuration can put a secret gets a canary; then everything that
+//! operators and clients can see is searched for it. Logs are kept at the finest level this proxy has, in the form it
+//! writes them.
 
+mod replicas_support;
 mod support;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use support::{Failure, Proxy, Request, Script, Upstream, upstream};
+use replicas_support::{Redis, eventually};
+use support::{Collector, Failure, Proxy, Request, Script, Upstream, upstream};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -83,6 +88,44 @@ line = '4KiB'
 event = '4KiB'
 ";
 
+/// Secrets of this proxy's own: the files that the configuration names, and that configuration.
+struct Own {
+    dir: tempfile::TempDir,
+    collector: Collector,
+}
+
+impl Own {
+    async fn new() -> Self {
+        let dir = tempfile::TempDir::new().expect("a directory of the story's");
+        for name in ["admin", "gateway", "otlp", "redis", "store"] {
+            std::fs::write(dir.path().join(name), format!("{CANARY}-own-{name}")).expect("written");
+        }
+        Self { dir, collector: Collector::start().await }
+    }
+
+    fn file(&self, name: &str) -> String {
+        format!("{{ file = '{}' }}", self.dir.path().join(name).display())
+    }
+
+    fn toml(&self) -> String {
+        let [admin, gateway, otlp] = ["admin", "gateway", "otlp"].map(|name| self.file(name));
+        let collector = self.collector.toml();
+        format!(
+            "[admin]\ntoken = {admin}\n[[upstreams]]\nheaders = {{ x-gateway-key = {gateway} }}\n\
+             {collector}headers = {{ x-otlp-key = {otlp} }}\n"
+        )
+    }
+}
+
+/// What a client is told may be the upstream's own words, but never the caller's or this proxy's.
+fn assert_not_told(name: &str, text: &str) {
+    for (at, _) in text.match_indices(CANARY) {
+        let word: String = text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let of_the_upstream = ["answer", "id", "message", "type", "code"].map(|place| format!("{CANARY}-{place}"));
+        assert!(of_the_upstream.iter().any(|said| word.starts_with(said)), "{name}: a client is told {word}");
+    }
+}
+
 /// Every way an upstream can answer, with a canary wherever it says something.
 fn answers() -> Vec<(&'static str, Script)> {
     let said = format!("{CANARY}-answer");
@@ -127,12 +170,17 @@ fn answers() -> Vec<(&'static str, Script)> {
 /// Everything an operator can see of a proxy.
 async fn seen_by_operators(proxy: &Proxy) -> Vec<(&'static str, String)> {
     let mut seen = Vec::new();
-    for path in ["/metrics", "/api/sessions"] {
-        seen.push((path, proxy.admin_get(path).await.text().await));
+    let admin = async |path: &str| {
+        let token = format!("{CANARY}-own-admin");
+        let reply = Request::new(proxy.admin, "GET", path).header("connection", "close").caller(&token).send().await;
+        assert_eq!(reply.status, 200, "{path}");
+        reply.text().await
+    };
+    for path in ["/metrics", "/api/sessions", "/api/upstreams", "/api/config", "/api/version", "/", "/readyz"] {
+        seen.push((path, admin(path).await));
     }
     for session in proxy.app.store.all() {
-        let path = format!("/api/sessions/{}", session.id);
-        seen.push(("/api/sessions/{id}", proxy.admin_get(&path).await.text().await));
+        seen.push(("/api/sessions/{id}", admin(&format!("/api/sessions/{}", session.id)).await));
         seen.push(("state", proxy.app.state_of(&session).to_string()));
         seen.push(("debug", format!("{session:?}")));
     }
@@ -151,17 +199,22 @@ fn assert_clean(name: &str, place: &str, text: &str) {
 #[tokio::test]
 async fn whatever_a_caller_or_an_upstream_says_stays_between_them() {
     logs();
+    let own = Own::new().await;
+    let toml = format!("{TOML}{}", own.toml());
     let mut kinds = 0;
     for path in ["/v1/chat/completions", "/run"] {
         for (name, script) in answers() {
             let llm = script.start().await;
-            let proxy = Proxy::before(&llm, TOML).await;
+            let proxy = Proxy::before(&llm, &toml).await;
             let reply = loaded(&proxy, path).send().await;
             let session = reply.header("streamkeeper-session");
             let mut reply = reply;
             while reply.piece().await {}
+            assert_not_told(name, &String::from_utf8_lossy(reply.raw()));
+            assert_not_told(name, &format!("{:?}", reply.headers));
             let sent = llm.request(1);
             assert!(sent.text().contains(CANARY) && sent.path.contains(CANARY), "the upstream gets everything");
+            assert_eq!(sent.header("x-gateway-key"), Some(format!("{CANARY}-own-gateway")));
             if let Some(session) = session {
                 kinds += 1;
                 // Strangers, and those who come back with odd claims, make logs too.
@@ -172,8 +225,15 @@ async fn whatever_a_caller_or_an_upstream_says_stays_between_them() {
             for (place, text) in seen_by_operators(&proxy).await {
                 assert_clean(name, place, &text);
             }
+            proxy.app.spans.flush(Duration::from_secs(10)).await;
         }
     }
+    for batch in own.collector.batches() {
+        assert_eq!(batch.header("x-otlp-key"), Some(format!("{CANARY}-own-otlp")), "there it has to be");
+        assert!(batch.text().contains("streamkeeper.try.kind"), "what is in a batch can be read");
+        assert_clean("spans", "a batch", &format!("{} {}", batch.path, batch.text()));
+    }
+    assert!(own.collector.spans().len() > 2 * kinds, "every one has its spans");
     assert!(kinds > 10, "most of these begin a session");
     assert!(logs().text().lines().count() > 50, "the logs are really kept");
 }
@@ -190,13 +250,59 @@ async fn what_passes_through_leaves_no_trace_either() {
     ];
     for script in scripts {
         let llm = script.start().await;
-        let proxy = Proxy::before(&llm, TOML).await;
+        let own = Own::new().await;
+        let proxy = Proxy::before(&llm, &format!("{TOML}{}", own.toml())).await;
         let request = proxy.post(&format!("/v1/embeddings?key={CANARY}")).caller(CANARY);
         request.json(&format!("{{\"input\":\"{CANARY}\"}}")).send().await;
         for (place, text) in seen_by_operators(&proxy).await {
             assert_clean("pass", place, &text);
         }
     }
+}
+
+#[tokio::test]
+async fn redis_holds_answers_and_nothing_of_a_request_or_a_password() {
+    logs();
+    let own = Own::new().await;
+    let redis = Redis::guarded(&format!("{CANARY}-own-redis")).await;
+    // Redis remembers every command with its arguments, messages to other replicas included.
+    for (key, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100000")] {
+        redis.command(&["CONFIG", "SET", key, value]).await;
+    }
+    let store = format!(
+        "[store]\nkind = 'redis'\nurl = '{}'\npassword = {}\nsecret = {}\n",
+        redis.url(),
+        own.file("redis"),
+        own.file("store"),
+    );
+    let toml = format!("{TOML}{store}{}", own.toml());
+    for path in ["/v1/chat/completions", "/run"] {
+        for (name, script) in answers() {
+            let llm = script.start().await;
+            let proxy = Proxy::before(&llm, &toml).await;
+            let mut reply = loaded(&proxy, path).send().await;
+            while reply.piece().await {}
+            if let Some(session) = reply.header("streamkeeper-session") {
+                assert_eq!(reply.header("streamkeeper-durability").as_deref(), Some("redis"));
+                eventually("the answer to be in Redis", async || {
+                    redis.keys(&format!("*{session}*:meta")).await.len() == 1
+                })
+                .await;
+            }
+            for (place, text) in seen_by_operators(&proxy).await {
+                assert_clean(name, place, &text);
+            }
+        }
+    }
+    eventually("the last answer to be in Redis", async || {
+        String::from_utf8_lossy(&redis.dump().await).contains(&format!("{CANARY}-answer"))
+    })
+    .await;
+    assert_not_told("Redis", &String::from_utf8_lossy(&redis.dump().await));
+    assert_not_told("Redis", &format!("{:?}", redis.keys("*").await));
+    let commands = format!("{:?}", redis.command(&["SLOWLOG", "GET", "-1"]).await);
+    assert!(commands.matches("meta").count() > 10, "the commands are there");
+    assert_not_told("commands to Redis", &commands);
 }
 
 #[tokio::test]
@@ -219,7 +325,8 @@ async fn a_stream_has_one_line_at_info_that_says_how_it_went() {
     logs();
     let llm = upstream().event("a").cut().start().await;
     let proxy = Proxy::before(&llm, TOML).await;
-    let reply = proxy.get("/run").header("x-request-id", "one-line").events().await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let reply = proxy.get("/run").header("x-request-id", "one-line").header("traceparent", parent).events().await;
     let session = reply.session();
     reply.rest().await;
     proxy.admin_get("/healthz").await;
@@ -236,6 +343,13 @@ async fn a_stream_has_one_line_at_info_that_says_how_it_went() {
         (&"INFO".into(), &"failed".into(), &"upstream_reset".into())
     );
     assert_eq!((&line["request_id"], &line["events"]), (&"one-line".into(), &2.into()));
+    assert_eq!(line["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    for (name, count) in [("bytes", 9), ("tries", 1), ("readers", 1), ("resumes", 0), ("replayed", 0)] {
+        assert_eq!(line[name], count, "{name} in {line}");
+    }
+    for time in ["head_ms", "first_event_ms", "longest_silence_ms", "ms"] {
+        assert!(line[time].is_u64(), "{time} in {line}");
+    }
 }
 
 // Where the upstream lives

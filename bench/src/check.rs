@@ -88,6 +88,28 @@ impl Checker {
         Self { expected, carry, block, next: 0, last_id: None, ended: false, tally: Tally::default() }
     }
 
+    /// For the rest of a stream, after the event that has this id and is the first of all.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch::Id`] for an id of no known shape.
+    pub(crate) fn after_first(expected: Expected, id: &str) -> Result<Self, Mismatch> {
+        let (run, seq) = split_id(id.as_bytes())?;
+        Ok(Self { next: 1, last_id: Some((run.to_vec(), seq)), ..Self::new(expected) })
+    }
+
+    /// Whether all events were read; the end may be missing.
+    pub(crate) fn has_all_events(&self) -> bool {
+        self.next == self.expected.events
+    }
+
+    /// The id of the first event, once [all events](Self::has_all_events) and nothing else were read; `None` without ids.
+    pub(crate) fn first_id(&self) -> Option<String> {
+        let (run, last) = self.last_id.as_ref()?;
+        let first = last.checked_sub(u64::from(self.expected.events.checked_sub(1)?))?;
+        Some(format!("{}.{first}", String::from_utf8_lossy(run)))
+    }
+
     /// Reads a piece of the body, gives the stamp of each event that is complete.
     ///
     /// # Errors
@@ -113,6 +135,11 @@ impl Checker {
         }
         self.carry.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// What was read so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// The body is over.
@@ -190,18 +217,23 @@ impl Checker {
 
     /// `<session>.<epoch>.<seq>`: one session and epoch, seq without a hole.
     fn check_id(&mut self, id: &[u8]) -> Result<(), Mismatch> {
-        let wrong = || Mismatch::Id(excerpt(id));
-        let dot = memchr::memrchr(b'.', id).ok_or_else(wrong)?;
-        let (run, seq) = id.split_at(dot);
-        let seq = seq.get(1..).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| text.parse().ok());
-        let seq: u64 = seq.ok_or_else(wrong)?;
+        let (run, seq) = split_id(id)?;
         match &mut self.last_id {
             Some((known, last)) if known == run && *last + 1 == seq => *last = seq,
             None => self.last_id = Some((run.to_vec(), seq)),
-            Some(_) => return Err(wrong()),
+            Some(_) => return Err(Mismatch::Id(excerpt(id))),
         }
         Ok(())
     }
+}
+
+/// Session and epoch, and the seq behind them.
+fn split_id(id: &[u8]) -> Result<(&[u8], u64), Mismatch> {
+    let wrong = || Mismatch::Id(excerpt(id));
+    let dot = memchr::memrchr(b'.', id).ok_or_else(wrong)?;
+    let (run, seq) = id.split_at(dot);
+    let seq = seq.get(1..).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| text.parse().ok());
+    Ok((run, seq.ok_or_else(wrong)?))
 }
 
 fn excerpt(bytes: &[u8]) -> String {

@@ -68,9 +68,11 @@ impl Shape {
         }
     }
 
-    /// The request a client sends for stream `stream`, as it goes over the wire.
-    pub(crate) fn request(self, host: &str, stream: u32) -> Vec<u8> {
-        let common = format!("host: {host}\r\naccept: text/event-stream\r\n{STREAM_HEADER}: {stream}\r\n");
+    /// The request a client sends for stream `stream`, or for what follows the event with the id `after`, as it goes
+    /// over the wire.
+    pub(crate) fn request(self, host: &str, stream: u32, after: Option<&str>) -> Vec<u8> {
+        let after = after.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
+        let common = format!("host: {host}\r\naccept: text/event-stream\r\n{STREAM_HEADER}: {stream}\r\n{after}");
         match self {
             Self::Generic => format!("GET /events HTTP/1.1\r\n{common}\r\n"),
             Self::OpenAi => {
@@ -103,6 +105,14 @@ impl Shape {
     /// Bytes of one event without chunk framing.
     pub(crate) fn event_bytes(self) -> usize {
         self.event(Stamp { stream: 0, number: 0, due: 0 }).len()
+    }
+
+    /// How many events its end has.
+    pub(crate) fn end_events(self) -> u32 {
+        match self {
+            Self::Generic => 1,
+            Self::OpenAi => 2,
+        }
     }
 
     /// What comes after the last event: the shape's own end and the end of the body, chunked.

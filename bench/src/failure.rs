@@ -18,12 +18,18 @@ pub(crate) enum Failure {
     NoBinary(PathBuf),
     #[error("no scenario is called {0:?}; there are {1}")]
     NoScenario(String, String),
+    #[error("no peer that is here is called {0:?}; there are {1}")]
+    NoPeer(String, String),
     #[error("{peer}, {scenario}: a stream was not what it had to be")]
     Stream { peer: &'static str, scenario: String, source: StreamFault },
     #[error("{what} took longer than {seconds} s: {got} of {expected}")]
     TooSlow { what: &'static str, seconds: u64, got: u64, expected: u64 },
     #[error("{got} events were read where {expected} were sent")]
     Count { got: u64, expected: u64 },
+    #[error("Redis holds {got} entries where {expected} had to come within {seconds} s")]
+    Stored { got: u64, expected: u64, seconds: u64 },
+    #[error("Redis did not answer as it should")]
+    Store(#[from] redis::RedisError),
     #[error("{0} cannot be understood: {1:?}")]
     Proc(String, String),
 }

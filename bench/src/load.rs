@@ -23,10 +23,22 @@ use crate::clock::{Clock, Nanos};
 use crate::failure::Failure;
 use crate::upstream::Plan;
 
-/// Connections that are being opened at once: fewer than any listener's backlog.
+/// Connections that are being opened at once. One that is open may still wait to be accepted: whoever accepts too slowly
+/// for his backlog loses attempts, which the kernel makes again after a second, and the storm shows it.
 const OPENING: usize = 100;
 const READ: usize = 16 * 1024;
 const POLL: Duration = Duration::from_millis(2);
+
+/// Which part of its stream a client reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// All events; then it leaves before the end.
+    Events,
+    /// What follows the first event, whose id stands here in the place of the stream.
+    AfterFirst(Arc<Vec<String>>),
+}
 
 /// What went wrong with one stream.
 #[derive(Debug, Error)]
@@ -65,7 +77,7 @@ impl Clients {
     }
 
     /// Opens the plan's streams at `address`. Latencies are kept of the events whose number is in `measured`.
-    pub(crate) fn open(&self, plan: Plan, address: SocketAddr, ids: bool, measured: Range<u32>) -> Load {
+    pub(crate) fn open(&self, plan: Plan, address: SocketAddr, ids: bool, part: &Part, measured: Range<u32>) -> Load {
         let progress = Arc::new(Progress::default());
         let opening = Arc::new(Semaphore::new(OPENING));
         let (sender, results) = mpsc::channel();
@@ -73,6 +85,7 @@ impl Clients {
             let client = Client {
                 expected: Expected { shape: plan.shape, stream, events: plan.events, ids },
                 address,
+                part: part.clone(),
                 measured: measured.clone(),
                 clock: self.clock,
                 progress: Arc::clone(&progress),
@@ -96,8 +109,10 @@ struct Progress {
 /// What one stream brought.
 #[derive(Debug)]
 struct Done {
+    stream: u32,
     tally: Tally,
     latencies: Vec<Nanos>,
+    first_id: Option<String>,
 }
 
 /// Streams that are being read. Dropped, it closes them.
@@ -116,6 +131,8 @@ pub(crate) struct Harvest {
     pub(crate) tally: Tally,
     /// Of the measured events, ascending.
     pub(crate) latencies: Vec<Nanos>,
+    /// Of the first event of each stream, where clients [left](Part::Events) with all events of a peer that gives ids.
+    pub(crate) first_ids: Vec<String>,
 }
 
 /// Why waiting ended without what was waited for.
@@ -171,11 +188,13 @@ impl Load {
 
     /// What the ended streams brought.
     pub(crate) fn harvest(mut self) -> Harvest {
-        let done = std::mem::take(&mut self.done);
+        let mut done = std::mem::take(&mut self.done);
+        done.sort_unstable_by_key(|done| done.stream);
         let tally = done.iter().fold(Tally::default(), |sum, done| sum.plus(done.tally));
-        let mut latencies: Vec<Nanos> = done.into_iter().flat_map(|done| done.latencies).collect();
+        let mut latencies: Vec<Nanos> = done.iter().flat_map(|done| done.latencies.iter().copied()).collect();
         latencies.sort_unstable();
-        Harvest { tally, latencies }
+        let first_ids = done.into_iter().filter_map(|done| done.first_id).collect();
+        Harvest { tally, latencies, first_ids }
     }
 }
 
@@ -190,6 +209,7 @@ impl Drop for Load {
 struct Client {
     expected: Expected,
     address: SocketAddr,
+    part: Part,
     measured: Range<u32>,
     clock: Clock,
     progress: Arc<Progress>,
@@ -198,22 +218,36 @@ struct Client {
 
 impl Client {
     async fn run(self) -> Result<Done, StreamFault> {
+        let stream = self.expected.stream;
+        let after = match &self.part {
+            Part::AfterFirst(ids) => ids.get(stream as usize),
+            Part::Whole | Part::Events => None,
+        };
+        let checker = match after {
+            Some(id) => Checker::after_first(self.expected, id)?,
+            None => Checker::new(self.expected),
+        };
         let mut socket = {
             let _permit = self.opening.acquire().await;
             TcpStream::connect(self.address).await?
         };
         socket.set_nodelay(true)?;
-        let request = self.expected.shape.request(&self.address.to_string(), self.expected.stream);
+        let request = self.expected.shape.request(&self.address.to_string(), stream, after.map(String::as_str));
         socket.write_all(&request).await?;
         let mut buffer = vec![0; READ];
         let (head, mut filled) = read_head(&mut socket, &mut buffer).await?;
         self.progress.heads.fetch_add(1, Ordering::Relaxed);
-        let mut body = Body { chunked: Chunked::new(), checker: Checker::new(self.expected), latencies: Vec::new() };
+        let mut body = Body { chunked: Chunked::new(), checker, latencies: Vec::new() };
         let mut from = head;
         loop {
             self.take(buffer.get(from..filled).unwrap_or_default(), &mut body)?;
+            if matches!(self.part, Part::Events) && body.checker.has_all_events() {
+                let first_id = body.checker.first_id();
+                return Ok(Done { stream, tally: body.checker.tally(), latencies: body.latencies, first_id });
+            }
             if body.chunked.done() {
-                return Ok(Done { tally: body.checker.finish()?, latencies: body.latencies });
+                let tally = body.checker.finish()?;
+                return Ok(Done { stream, tally, latencies: body.latencies, first_id: None });
             }
             (from, filled) = (0, socket.read(&mut buffer).await?);
             if filled == 0 {

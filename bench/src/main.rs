@@ -15,6 +15,7 @@ mod proc;
 mod report;
 mod scenario;
 mod stats;
+mod store;
 mod upstream;
 
 use std::error::Error as _;
@@ -29,21 +30,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use clock::Clock;
 use failure::Failure;
 use load::Clients;
-use peer::{Ground, Peer, Peers};
+use peer::{Ground, Named, Peer, Peers};
 use report::{Measured, Results};
 use scenario::{Bench, Scenario};
 use upstream::Upstream;
 
-/// Measures Streamkeeper beside nginx and without any proxy; prints Markdown
+/// Measures Streamkeeper, with and without Redis, beside nginx, HAProxy and no proxy at all; prints Markdown
 #[derive(Debug, Parser)]
 #[command(name = "streamkeeper-bench", version)]
 struct Arguments {
-    /// Smaller scenarios and two blocks: less than a minute, only to see that all works
+    /// Smaller scenarios and two blocks: about a minute, only to see that all works
     #[arg(long)]
     quick: bool,
     /// Only this scenario; may be given several times
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
+    /// Only this peer; may be given several times
+    #[arg(long, value_name = "NAME")]
+    peer: Vec<String>,
     /// How often every scenario is played to every peer [default: 5; 2 with --quick]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     blocks: Option<u32>,
@@ -62,6 +66,12 @@ struct Arguments {
     /// nginx [default: the installed one]
     #[arg(long, value_name = "PATH")]
     nginx: Option<PathBuf>,
+    /// HAProxy [default: the installed one]
+    #[arg(long, value_name = "PATH")]
+    haproxy: Option<PathBuf>,
+    /// redis-server for the Redis store [default: the installed one]
+    #[arg(long, value_name = "PATH")]
+    redis_server: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -85,15 +95,18 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let blocks = arguments.blocks.unwrap_or(if arguments.quick { 2 } else { 5 });
     let seed = arguments.seed.unwrap_or_else(time_of_day);
     let workers = arguments.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let Peers { found: peers, missing } = peer::available(arguments.streamkeeper, arguments.nginx)?;
+    let Arguments { streamkeeper, nginx, haproxy, redis_server, .. } = arguments;
+    let Peers { found: peers, missing } =
+        peer::available(Named { streamkeeper, nginx, haproxy, redis_server })?.only(&arguments.peer)?;
     raise_descriptor_limit()?;
 
     let load_before = proc::load();
     let directory = Scratch::new()?;
     let clock = Clock::start();
-    let bench = Bench { clock, upstream: Upstream::start(clock)?, clients: Clients::start(clock)? };
-    let ground = Ground { upstream: bench.upstream.address(), directory: &directory.0, workers };
-    let measured = measure_all(&bench, &ground, &scenarios, &peers, blocks, seed)?;
+    let upstream = Upstream::start(clock)?;
+    let ground = Ground { upstream: upstream.address(), directory: &directory.0, workers };
+    let bench = Bench { clock, upstream, clients: Clients::start(clock)?, ground };
+    let measured = measure_all(&bench, &scenarios, &peers, blocks, seed)?;
     let results = Results { scenarios: &scenarios, peers: peers.iter().map(|p| p.name()).collect(), blocks, measured };
 
     let versions: Vec<String> = peers.iter().map(|p| format!("{}: {}", p.name(), p.version())).collect();
@@ -119,8 +132,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 /// Every block plays every scenario to every peer once, in an order of its own. Peers of one scenario follow each other,
 /// so that a ratio compares neighbours.
 fn measure_all(
-    bench: &Bench,
-    ground: &Ground<'_>,
+    bench: &Bench<'_>,
     scenarios: &[Scenario],
     peers: &[Box<dyn Peer>],
     blocks: u32,
@@ -134,12 +146,12 @@ fn measure_all(
             let mut order: Vec<(usize, &Box<dyn Peer>)> = peers.iter().enumerate().collect();
             stats::shuffle(&mut order, &mut seed);
             for (number, peer) in order.into_iter().filter(|(_, peer)| scenario.concerns(peer.as_ref())) {
-                let started = peer.start(ground)?;
+                let started = peer.start(&bench.ground)?;
                 let sample = scenario.measure(bench, peer.as_ref(), &started)?;
                 let figures: Vec<String> =
                     sample.iter().map(|(metric, value)| format!("{metric:?} {}", stats::digits(*value))).collect();
                 let (name, peer_name) = (scenario.name, peer.name());
-                tell(&format!("block {}/{blocks}  {name:13} {peer_name:13} {}", block + 1, figures.join("  ")));
+                tell(&format!("block {}/{blocks}  {name:13} {peer_name:18} {}", block + 1, figures.join("  ")));
                 measured.push(Measured { scenario: index, peer: number, block, sample });
             }
         }
@@ -232,7 +244,7 @@ mod tests {
             chosen(scenario::all(false), &wanted).map(|found| found.iter().map(|s| s.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&["silent", "paced"]).expect("known"), ["paced", "silent"]);
-        assert_eq!(names(&[]).expect("all").len(), 5);
+        assert_eq!(names(&[]).expect("all").len(), 7);
         assert!(matches!(names(&["pased"]), Err(Failure::NoScenario(..))));
     }
 }

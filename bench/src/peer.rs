@@ -2,6 +2,7 @@
 //! [`available`]; everything else takes what it finds.
 
 mod direct;
+mod haproxy;
 mod nginx;
 mod process;
 mod streamkeeper;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::proc::Pid;
+use crate::store::Store;
 pub(crate) use process::{Process, stop_all};
 
 /// Something that forwards streams. Every measurement starts it anew and ends it.
@@ -21,8 +23,13 @@ pub(crate) trait Peer {
     /// Its version, in its own words.
     fn version(&self) -> String;
 
-    /// Whether it must give every event an id.
+    /// Whether it must give every event an id, and replay what came after one.
     fn gives_ids(&self) -> bool {
+        false
+    }
+
+    /// Whether it keeps streams outside of itself.
+    fn has_store(&self) -> bool {
         false
     }
 
@@ -32,6 +39,15 @@ pub(crate) trait Peer {
     ///
     /// It does not come up.
     fn start(&self, ground: &Ground<'_>) -> Result<Started, Failure>;
+
+    /// Another one beside `first`, which knows the same streams; `None` if there can be none.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    fn start_beside(&self, _first: &Started, _ground: &Ground<'_>) -> Result<Option<Started>, Failure> {
+        Ok(None)
+    }
 }
 
 /// What a peer is given to start with.
@@ -46,12 +62,13 @@ pub(crate) struct Ground<'a> {
 }
 
 /// A peer that takes connections. Dropped, it ends.
-#[derive(Debug)]
 pub(crate) struct Started {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     /// What runs; nothing does if there is no proxy.
     pub(crate) process: Option<Process>,
+    /// Where it keeps its streams, if that is not itself; ends after it.
+    pub(crate) store: Option<Store>,
 }
 
 impl Started {
@@ -65,6 +82,19 @@ impl Started {
     }
 }
 
+/// Programs that were named instead of being looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Named {
+    /// Streamkeeper's release binary.
+    pub(crate) streamkeeper: Option<PathBuf>,
+    /// nginx.
+    pub(crate) nginx: Option<PathBuf>,
+    /// HAProxy.
+    pub(crate) haproxy: Option<PathBuf>,
+    /// redis-server, or a server that takes its arguments.
+    pub(crate) redis_server: Option<PathBuf>,
+}
+
 /// The peers of a run.
 pub(crate) struct Peers {
     /// Those that are there.
@@ -73,19 +103,44 @@ pub(crate) struct Peers {
     pub(crate) missing: Vec<String>,
 }
 
+impl Peers {
+    /// Only those that `names` name, if they name any.
+    ///
+    /// # Errors
+    ///
+    /// A name that none of them has.
+    pub(crate) fn only(mut self, names: &[String]) -> Result<Self, Failure> {
+        let known: Vec<&str> = self.found.iter().map(|peer| peer.name()).collect();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(Failure::NoPeer(unknown.clone(), known.join(", ")));
+        }
+        self.found.retain(|peer| names.is_empty() || names.iter().any(|name| name == peer.name()));
+        Ok(self)
+    }
+}
+
 /// Looks for all peers; a program that was named is taken at its word.
 ///
 /// # Errors
 ///
 /// Streamkeeper itself is missing.
-pub(crate) fn available(streamkeeper: Option<PathBuf>, nginx: Option<PathBuf>) -> Result<Peers, Failure> {
+pub(crate) fn available(named: Named) -> Result<Peers, Failure> {
     let mut found: Vec<Box<dyn Peer>> = vec![Box::new(direct::Direct)];
     let mut missing = Vec::new();
-    match nginx.or_else(|| find("nginx")) {
+    match named.nginx.or_else(|| find("nginx")) {
         Some(binary) => found.push(Box::new(nginx::Nginx { binary })),
-        None => missing.push("**nginx is not installed: there is nothing to compare with but the direct run.**".into()),
+        None => missing.push("**nginx is not installed: skipped, and with it every ratio to it.**".into()),
     }
-    found.push(Box::new(streamkeeper::Streamkeeper::new(streamkeeper)?));
+    match named.haproxy.or_else(|| find("haproxy")) {
+        Some(binary) => found.push(Box::new(haproxy::Haproxy { binary })),
+        None => missing.push("**haproxy is not installed: skipped, and with it every ratio to it.**".into()),
+    }
+    let binary = streamkeeper::binary(named.streamkeeper)?;
+    found.push(Box::new(streamkeeper::Streamkeeper { binary: binary.clone(), redis_server: None }));
+    match named.redis_server.or_else(|| find("redis-server")) {
+        Some(server) => found.push(Box::new(streamkeeper::Streamkeeper { binary, redis_server: Some(server) })),
+        None => missing.push("**redis-server is not installed: streamkeeper+redis is skipped.**".into()),
+    }
     Ok(Peers { found, missing })
 }
 
@@ -97,7 +152,24 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// A loopback port that was free a moment ago.
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(Failure::io("find a free port"))?;
     listener.local_addr().map_err(Failure::io("find a free port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_chosen_by_name_and_a_misspelt_one_is_refused() {
+        let peers = || Peers { found: vec![Box::new(direct::Direct)], missing: Vec::new() };
+        let chosen = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            peers().only(&names).map(|peers| peers.found.len())
+        };
+        assert_eq!(chosen(&[]).expect("all"), 1);
+        assert_eq!(chosen(&["direct"]).expect("known"), 1);
+        assert!(matches!(chosen(&["nginks"]), Err(Failure::NoPeer(..))));
+    }
 }

@@ -24,6 +24,11 @@ impl Cpu {
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self { nanos: self.nanos.saturating_sub(earlier.nanos), slices: self.slices.saturating_sub(earlier.slices) }
     }
+
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { nanos: self.nanos + other.nanos, slices: self.slices + other.slices }
+    }
 }
 
 /// Sums the CPU use of all threads of `pids`.
@@ -44,7 +49,7 @@ pub(crate) fn cpu(pids: &[Pid]) -> Result<Cpu, Failure> {
                 Err(error) => return Err(Failure::io(format!("read {}", path.display()))(error)),
             };
             let cpu = parse_schedstat(&text).ok_or_else(|| Failure::Proc(path.display().to_string(), text))?;
-            sum = Cpu { nanos: sum.nanos + cpu.nanos, slices: sum.slices + cpu.slices };
+            sum = sum.plus(cpu);
         }
     }
     Ok(sum)

@@ -1,12 +1,29 @@
-//! The operators' port: health, metrics, live sessions, upstreams. It shows no event, no header and no secret.
+//! The operators' port: a page, and what it shows as JSON; health; metrics. It shows no event, no header and no secret.
 //!
-//! Off loopback every path but the two health checks needs the bearer token.
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | the page |
+//! | `GET /healthz`, `/readyz` | 200; `/readyz` is 503 while the process goes away |
+//! | `GET /metrics` | for Prometheus |
+//! | `GET /api/sessions?limit=&state=&find=` | the newest sessions (100, at most 1000), counts over all |
+//! | `GET /api/sessions/{id}` | one session with its time line |
+//! | `DELETE /api/sessions/{id}` | ends it; 204 |
+//! | `GET /api/upstreams` | endpoints, breakers, retries that are left |
+//! | `GET /api/config` | every key with the value in force, secrets as stars |
+//! | `GET /api/version` | version, commit, time since the start |
+//!
+//! `gate` says who may; `api` and `assets` hold the answers.
+
+mod api;
+mod assets;
+mod gate;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,79 +33,103 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::app::App;
+use crate::live::Live;
+use crate::telemetry;
 
 type Answer = Response<Full<Bytes>>;
 
+/// New or idle connection → the next request's headers complete.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Serves the admin port until it is dropped.
-pub async fn run(app: Arc<App>, metrics: PrometheusHandle, listener: TcpListener) {
+pub async fn run(live: Arc<Live>, metrics: PrometheusHandle, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (app, metrics) = (Arc::clone(&app), metrics.clone());
+        let (live, metrics) = (Arc::clone(&live), metrics.clone());
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let answer = answer(&app, &metrics, &request);
-                async move { Ok::<_, Infallible>(answer) }
+            let service = hyper::service::service_fn(|request: Request<Incoming>| {
+                let (app, metrics) = (live.app(), metrics.clone());
+                async move { Ok::<_, Infallible>(answer(&app, &metrics, &request).await) }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(app_header_timeout());
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-const fn app_header_timeout() -> std::time::Duration {
-    std::time::Duration::from_secs(10)
+async fn answer<B>(app: &App, metrics: &PrometheusHandle, request: &Request<B>) -> Answer {
+    let mut answer = open_to_all(app, request);
+    if answer.is_none() {
+        answer = match gate::may_read(app, request) {
+            Ok(()) => behind_the_gate(app, metrics, request).await,
+            Err(refusal) => Some(refused(refusal)),
+        };
+    }
+    let mut answer = answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, "there is nothing here; see /\n"));
+    assets::protect(answer.headers_mut());
+    answer
 }
 
-fn answer<B>(app: &App, metrics: &PrometheusHandle, request: &Request<B>) -> Answer {
+/// What holds no data. A health check may not know the token, and the page has to be there to ask for it.
+fn open_to_all<B>(app: &App, request: &Request<B>) -> Option<Answer> {
     let path = request.uri().path();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
+        let stops = *request.method() == Method::DELETE && path.starts_with("/api/sessions/");
+        return (!stops).then(not_allowed);
     }
     match path {
-        "/healthz" => return text(StatusCode::OK, "ok\n"),
-        "/readyz" if app.is_draining() => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => return text(StatusCode::OK, "ready\n"),
-        _ => {}
+        "/healthz" => Some(text(StatusCode::OK, "ok\n")),
+        "/readyz" if app.is_draining() => Some(text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")),
+        "/readyz" => Some(text(StatusCode::OK, "ready\n")),
+        path => assets::find(path).map(|(media, text)| respond(StatusCode::OK, media, text.into())),
     }
-    if !authorized(app, request) {
-        let mut answer = text(StatusCode::UNAUTHORIZED, "send the admin token as: authorization: Bearer …\n");
-        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return answer;
+}
+
+async fn behind_the_gate<B>(app: &App, metrics: &PrometheusHandle, request: &Request<B>) -> Option<Answer> {
+    let path = request.uri().path();
+    if let Some(id) = path.strip_prefix("/api/sessions/") {
+        let session = api::find(app, id)?;
+        if *request.method() != Method::DELETE {
+            return Some(json(&api::session(app, &session)));
+        }
+        if let Err(refusal) = gate::may_change(request.headers()) {
+            return Some(refused(refusal));
+        }
+        api::stop(app, &session).await;
+        return Some(text(StatusCode::NO_CONTENT, ""));
     }
-    match path {
+    Some(match path {
         "/metrics" => {
             app.store.sweep(app.clock.now());
             app.upstreams.show();
+            telemetry::metrics::process(&telemetry::process::Usage::now());
             text(StatusCode::OK, metrics.render())
         }
-        "/api/sessions" => {
-            let sessions: Vec<_> = app.store.all().iter().map(|session| app.state_of(session)).collect();
-            json(&json!({ "draining": app.is_draining(), "sessions": sessions }))
-        }
+        "/api/sessions" => json(&api::sessions(app, &api::Wanted::read(request.uri().query()))),
         "/api/upstreams" => json(&json!({ "upstreams": app.upstreams.to_json() })),
-        _ => match path.strip_prefix("/api/sessions/").and_then(|id| one(app, id)) {
-            Some(state) => json(&state),
-            None => text(StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz, /api/sessions or /api/upstreams\n"),
-        },
-    }
-}
-
-fn one(app: &App, id: &str) -> Option<serde_json::Value> {
-    let id = id.parse().ok()?;
-    app.store.all().iter().find(|session| session.id == id).map(|session| app.state_of(session))
-}
-
-/// Compares in constant time, so that the token cannot be guessed byte by byte.
-fn authorized<B>(app: &App, request: &Request<B>) -> bool {
-    let Some(token) = &app.settings.admin.token else { return true };
-    let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    sent.is_some_and(|sent| {
-        app.keyed.fingerprint(&[sent.as_bytes()]) == app.keyed.fingerprint(&[token.expose().as_bytes()])
+        "/api/config" => json(&api::config(app)),
+        "/api/version" => json(&api::version(app)),
+        _ => return None,
     })
+}
+
+fn refused((status, why): gate::Refusal) -> Answer {
+    let mut answer = text(status, why);
+    if status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+fn not_allowed() -> Answer {
+    let told = "sessions can be stopped (DELETE /api/sessions/{id}); all else is read only\n";
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, told);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use toml::Table;
 
+use super::effective::Effective;
 use super::env::Env;
 use super::problem::{Problem, Problems};
 use super::reader::{Context, Reader};
-use super::settings::{Admin, Drain, Heartbeat, Limits, Listen, LogFormat, RetryHint, Session, Settings, Telemetry};
+use super::settings::{
+    Admin, Drain, Endpoint, Heartbeat, Limits, Listen, LogFormat, Otlp, RetryHint, Session, Settings, Telemetry,
+};
 use super::{routes, store, upstreams, values};
 
 pub(super) const KIB: usize = 1 << 10;
@@ -42,7 +45,8 @@ pub(super) fn table(text: &str) -> Result<Table, Problems> {
 pub(super) fn settings(table: Table, env: &dyn Env) -> Result<Settings, Problems> {
     let context = Context::new(env);
     let settings = context.read(table, root);
-    Problems::or(context.into_problems(), settings)
+    let (problems, effective) = context.finish();
+    Problems::or(problems, Settings { effective, ..settings })
 }
 
 /// The whole file.
@@ -62,6 +66,7 @@ pub(super) fn root(r: &mut Reader<'_>) -> Settings {
         heartbeat: r.table("heartbeat", |r| Heartbeat { interval: r.duration_or_zero("interval", 15 * SECOND) }),
         drain: r.table("drain", drain),
         telemetry: r.table("telemetry", telemetry),
+        effective: Effective::default(),
     };
     check_across(r, &settings);
     settings
@@ -86,19 +91,19 @@ fn check_across(r: &Reader<'_>, settings: &Settings) {
 }
 
 fn listen(r: &mut Reader<'_>) -> Listen {
-    r.not_built("tls", "TLS towards clients");
     Listen {
-        address: r.optional("address", values::address).unwrap_or(([127, 0, 0, 1], 8080).into()),
-        hosts: r.list("hosts", Vec::new(), values::host),
-        prefix: r.optional("prefix", values::reserved_prefix).unwrap_or_else(|| "/_streamkeeper".to_owned()),
+        address: r.word("address", ([127, 0, 0, 1], 8080).into(), values::address),
+        hosts: r.list("hosts", &[], values::host),
+        prefix: r.word("prefix", "/_streamkeeper".to_owned(), values::reserved_prefix),
+        tls: r.optional_table("tls", Reader::identity).flatten(),
+        trusted_proxies: r.optional_list("trusted_proxies", values::network),
+        proxy_protocol: r.flag("proxy_protocol", false),
     }
 }
 
 fn admin(r: &mut Reader<'_>) -> Admin {
-    let admin = Admin {
-        address: r.optional("address", values::address).unwrap_or(([127, 0, 0, 1], 8081).into()),
-        token: r.secret("token"),
-    };
+    let admin =
+        Admin { address: r.word("address", ([127, 0, 0, 1], 8081).into(), values::address), token: r.secret("token") };
     match &admin.token {
         None if !admin.address.ip().to_canonical().is_loopback() && r.sound("token") => {
             let address = admin.address;
@@ -174,12 +179,22 @@ fn drain(r: &mut Reader<'_>) -> Drain {
 
 fn telemetry(r: &mut Reader<'_>) -> Telemetry {
     Telemetry {
-        log: r.optional("log", values::some_text).unwrap_or_else(|| "info".to_owned()),
+        log: r.word("log", "info".to_owned(), values::some_text),
         format: r.choice(
             "format",
             LogFormat::Auto,
             &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
         ),
         development: r.flag("development", false),
+        otlp: r.optional_table("otlp", otlp).flatten(),
     }
+}
+
+fn otlp(r: &mut Reader<'_>) -> Option<Otlp> {
+    let endpoint = r.required("endpoint", |text| {
+        let Endpoint { scheme, authority, base, .. } = values::endpoint(text)?;
+        Ok(format!("{scheme}://{authority}{base}"))
+    });
+    let (headers, sample) = (upstreams::headers(r), r.ratio("sample", 1.0));
+    endpoint.map(|endpoint| Otlp { endpoint, headers, sample })
 }

@@ -2,15 +2,17 @@
 //!
 //! Not here: tables and how problems are collected (`reader`), what a string means (`values`, `units`).
 
+use std::fmt;
 use std::ops::{Bound, RangeBounds};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
 use super::env::Env;
-use super::reader::{Reader, expected, into_table};
+use super::reader::{Reader, expected, into_table, list, text};
 use super::secret::Secret;
+use super::settings::{Identity, Pem};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::values::{list_of, nearest};
 
@@ -21,7 +23,8 @@ pub(super) type Parse<'p, T> = &'p dyn Fn(&str) -> Result<T, String>;
 impl Reader<'_> {
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.take(key, |value| value.as_bool().ok_or_else(|| expected("true or false", &value))).unwrap_or(default)
+        let value = self.take(key, |value| value.as_bool().ok_or_else(|| expected("true or false", &value)));
+        self.in_use(key, value, default, bool::to_string)
     }
 
     /// A string with a meaning; `None` if the key is absent, or after a problem.
@@ -30,7 +33,20 @@ impl Reader<'_> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.take(key, |value| parse(value.as_str().ok_or_else(|| expected("a string", &value))?))
+        let (value, written) = self.string(key, |string| Ok((parse(string)?, text(string))))?;
+        self.note(key, written);
+        Some(value)
+    }
+
+    /// A string with a meaning and a default.
+    pub(super) fn word<T: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        let value = self.string(key, parse);
+        self.in_use(key, value, default, |value| text(&value.to_string()))
     }
 
     /// A string with a meaning and no default; `None` after a problem.
@@ -48,28 +64,48 @@ impl Reader<'_> {
     }
 
     /// One of a closed set of words.
-    pub(super) fn choice<T: Clone>(&mut self, key: &'static str, default: T, words: &[(&'static str, T)]) -> T {
-        self.optional(key, |word| one_of_words(word, words)).unwrap_or(default)
+    pub(super) fn choice<T: Clone + PartialEq>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        words: &[(&'static str, T)],
+    ) -> T {
+        let value = self.string(key, |word| one_of_words(word, words));
+        let word = |value: &T| words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| *word);
+        self.in_use(key, value, default, |value| text(word(value)))
     }
 
     /// A list of strings, each with a meaning.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
-        default: Vec<T>,
+        default: &[&str],
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        let Some(items) = self.array(key, "a list of strings") else {
-            return default;
-        };
-        let mut values = Vec::with_capacity(items.len());
-        for (index, item) in items.into_iter().enumerate() {
-            match item.as_str().ok_or_else(|| expected("a string", &item)).and_then(&parse) {
+        if let Some(values) = self.optional_list(key, &parse) {
+            return values;
+        }
+        self.note(key, list(default));
+        default.iter().filter_map(|word| parse(word).ok()).collect()
+    }
+
+    /// A list of strings; `None` if the key is absent.
+    pub(super) fn optional_list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let items = self.array(key, "a list of strings")?;
+        let (mut values, mut written) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().ok_or_else(|| expected("a string", item)).and_then(&parse) {
                 Ok(value) => values.push(value),
                 Err(message) => self.problem(&format!("{key}[{index}]"), message),
             }
+            written.extend(item.as_str());
         }
-        values
+        self.note(key, list(&written));
+        Some(values)
     }
 
     /// A whole number within a range.
@@ -77,19 +113,19 @@ impl Reader<'_> {
     where
         T: TryFrom<i64> + PartialOrd + Copy + ToString,
     {
-        self.take(key, |value| {
+        let value = self.take(key, |value| {
             let number = value.as_integer().ok_or_else(|| expected("a whole number", &value))?;
             match T::try_from(number) {
                 Ok(number) => within(number, &range, T::to_string),
                 Err(_) => Err(outside(&number, &range, T::to_string)),
             }
-        })
-        .unwrap_or(default)
+        });
+        self.in_use(key, value, default, T::to_string)
     }
 
     /// A size in bytes within a range; a plain number counts bytes.
     pub(super) fn size(&mut self, key: &'static str, default: usize, range: impl RangeBounds<usize>) -> usize {
-        self.take(key, |value| {
+        let value = self.take(key, |value| {
             let bytes = match &value {
                 Value::Integer(bytes) => {
                     usize::try_from(*bytes).map_err(|_| outside(bytes, &range, |bound| show_size(*bound)))
@@ -98,35 +134,36 @@ impl Reader<'_> {
                 _ => Err(expected("a size such as \"64KiB\"", &value)),
             };
             bytes.and_then(|bytes| within(bytes, &range, |bytes| show_size(*bytes)))
-        })
-        .unwrap_or(default)
+        });
+        self.in_use(key, value, default, |bytes| text(&show_size(*bytes)))
     }
 
     /// A duration longer than nothing.
     pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.take(key, |value| match to_duration(&value)? {
+        let value = self.take(key, |value| match to_duration(&value)? {
             Duration::ZERO => Err("must be longer than zero".to_owned()),
             duration => Ok(duration),
-        })
-        .unwrap_or(default)
+        });
+        self.in_use(key, value, default, |time| text(&show_duration(*time)))
     }
 
     /// A duration that may be nothing.
     pub(super) fn duration_or_zero(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.take(key, |value| to_duration(&value)).unwrap_or(default)
+        let value = self.take(key, |value| to_duration(&value));
+        self.in_use(key, value, default, |time| text(&show_duration(*time)))
     }
 
     /// A part of one: 0.0 to 1.0.
     pub(super) fn ratio(&mut self, key: &'static str, default: f64) -> f64 {
-        self.take(key, |value| match value {
+        let value = self.take(key, |value| match value {
             Value::Float(ratio) => within(ratio, &(0.0..=1.0), f64::to_string),
             // `jitter = 1` is meant as 1.0; no integer but these two is in range.
             Value::Integer(0) => Ok(0.0),
             Value::Integer(1) => Ok(1.0),
             Value::Integer(other) => Err(outside(&other, &(0.0..=1.0), f64::to_string)),
             other => Err(expected("a number from 0.0 to 1.0", &other)),
-        })
-        .unwrap_or(default)
+        });
+        self.in_use(key, value, default, f64::to_string)
     }
 
     /// A secret, from the environment or from a file. Its text stands in no message, nor does the name it was looked up by:
@@ -147,31 +184,45 @@ impl Reader<'_> {
         if text.is_empty() {
             self.problem(key, "the secret is empty; an empty variable or file keeps nobody out");
         }
+        self.note_secret(key, &text);
         Some(Secret::new(text))
     }
 
-    /// The path of a PEM file with certificates.
-    pub(super) fn certificates(&mut self, key: &'static str) -> Option<PathBuf> {
+    /// A PEM file with certificates.
+    pub(super) fn certificates(&mut self, key: &'static str) -> Option<Pem> {
         self.pem(key, "certificate", &["CERTIFICATE"])
     }
 
-    /// The path of a PEM file with a private key that needs no passphrase: nobody is there to type one.
-    pub(super) fn private_key(&mut self, key: &'static str) -> Option<PathBuf> {
+    /// A PEM file with a private key that needs no passphrase: nobody is there to type one.
+    pub(super) fn private_key(&mut self, key: &'static str) -> Option<Pem> {
         self.pem(key, "private key without a passphrase", &["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"])
     }
 
+    /// The keys `cert` and `key` of this table, which go together.
+    pub(super) fn identity(&mut self) -> Option<Identity> {
+        for key in ["cert", "key"] {
+            if !self.has(key) {
+                self.problem(key, "missing; a certificate and its key go together");
+            }
+        }
+        let (cert, key) = (self.certificates("cert"), self.private_key("key"));
+        cert.zip(key).map(|(cert, key)| Identity { cert, key })
+    }
+
     /// The file is opened here too: a typing slip should show in `check`, not at the first connection.
-    fn pem(&mut self, key: &'static str, what: &str, labels: &[&str]) -> Option<PathBuf> {
+    fn pem(&mut self, key: &'static str, what: &str, labels: &[&str]) -> Option<Pem> {
         let env = self.env();
         let begins = |label: &&str| format!("-----BEGIN {label}-----");
-        self.optional(key, |path| {
+        let pem = self.string(key, |path| {
             let text = read_text(env, path)?;
             if labels.iter().any(|label| text.contains(&begins(label))) {
-                return Ok(path.into());
+                return Ok(Pem { path: path.into(), text: text.into() });
             }
             let expected = labels.first().map(begins).unwrap_or_default();
             Err(format!("the file holds no PEM {what} ({expected})"))
-        })
+        })?;
+        self.note_file(key, &pem.path.display().to_string(), &pem.text);
+        Some(pem)
     }
 
     /// Notes a problem if the first value is larger than the second. Keys may be dotted to reach into tables.
@@ -188,12 +239,12 @@ impl Reader<'_> {
         }
     }
 
-    /// Exactly one of several keys; `None` after a problem.
+    /// Exactly one of several keys; `None` after a problem. What it is must be noted by the caller: it may be a secret.
     pub(super) fn one_of<T>(&mut self, keys: &[(&'static str, Parse<'_, T>)]) -> Option<T> {
         let present = keys.iter().filter(|(key, _)| self.has(key)).count();
         let mut found = None;
         for (key, parse) in keys {
-            found = self.optional(key, parse).or(found);
+            found = self.string(key, parse).or(found);
         }
         if present != 1 {
             let names = list_of(keys.iter().map(|(key, _)| *key));
@@ -201,6 +252,18 @@ impl Reader<'_> {
             return None;
         }
         found
+    }
+
+    /// A string with a meaning, of which nothing is noted.
+    fn string<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.take(key, |value| parse(value.as_str().ok_or_else(|| expected("a string", &value))?))
+    }
+
+    /// The value or its default, noted as it would be written.
+    fn in_use<T>(&self, key: &str, value: Option<T>, default: T, show: impl FnOnce(&T) -> String) -> T {
+        let value = value.unwrap_or(default);
+        self.note(key, show(&value));
+        value
     }
 }
 

@@ -10,14 +10,18 @@
 //! | `file`, `upstreams`, `routes`, `store` | the keys, their defaults, the checks between them |
 //! | `reader`, `keys` | one call reads one key; collects problems, knows what is unknown |
 //! | `values`, `units` | what a single string may mean |
+//! | [`Effective`] | all keys with the values in use, to be shown and compared |
 //! | [`mod@env`] | variables and files the configuration points to |
 //! | [`secret`] | a string that does not print |
+//! | [`follow()`] | what a running process can take over of a new configuration |
 //!
-//! Not here: reloading (the caller keeps the old settings when loading fails) and the flags' own syntax.
+//! Not here: when to read it again (`crate::reload`), and the flags' own syntax.
 
+mod effective;
 pub mod env;
 mod file;
 mod flags;
+mod follow;
 mod keys;
 mod problem;
 mod reader;
@@ -34,8 +38,10 @@ mod tests;
 
 use std::path::Path;
 
+pub use effective::{Change, Effective};
 pub use env::Env;
 pub use flags::Flags;
+pub use follow::{Followed, follow};
 pub use problem::{LoadError, Problem, Problems};
 pub use secret::Secret;
 pub use settings::*;
@@ -45,9 +51,16 @@ pub use settings::*;
 /// # Errors
 /// The file cannot be read, the flags do not fit it, or it is wrong: every problem then, not only the first.
 pub fn load(path: &Path, flags: &Flags) -> Result<Settings, LoadError> {
-    let text =
-        Env::read(&env::Process, path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
-    with_flags(&text, flags, &env::Process)
+    load_from(path, flags, &env::Process)
+}
+
+/// [`load`] in another world, in which the file itself is, too.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(path: &Path, flags: &Flags, env: &dyn Env) -> Result<Settings, LoadError> {
+    let text = env.read(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+    with_flags(&text, flags, env)
 }
 
 /// Settings without a file: `--upstream` names the only upstream, all else has its default or a flag.

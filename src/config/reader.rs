@@ -11,6 +11,7 @@ use std::cell::RefCell;
 
 use toml::{Table, Value};
 
+use super::effective::Effective;
 use super::env::Env;
 use super::problem::Problem;
 use super::values::advice;
@@ -19,6 +20,7 @@ use super::values::advice;
 pub(super) struct Context<'a> {
     env: &'a dyn Env,
     problems: RefCell<Vec<Problem>>,
+    effective: RefCell<Effective>,
     /// Every key asked for, as a pattern such as `routes[].timeouts.idle`.
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<String>>,
@@ -30,6 +32,7 @@ impl<'a> Context<'a> {
         Self {
             env,
             problems: RefCell::default(),
+            effective: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -40,9 +43,9 @@ impl<'a> Context<'a> {
         Reader::scope(self, String::new(), table, read)
     }
 
-    /// All problems found, in reading order.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// All problems found, in reading order, and all values in use.
+    pub(super) fn finish(self) -> (Vec<Problem>, Effective) {
+        (self.problems.into_inner(), self.effective.into_inner())
     }
 }
 
@@ -90,8 +93,11 @@ impl<'a> Reader<'a> {
             let place = format!("{key}[{index}]");
             match item {
                 Value::Table(table) => values.extend(self.inside(&place, table, &mut read)),
-                Value::String(text) => match parse(&text) {
-                    Ok(value) => values.push(value),
+                Value::String(string) => match parse(&string) {
+                    Ok(value) => {
+                        self.note(&place, text(&string));
+                        values.push(value);
+                    }
                     Err(message) => self.problem(&place, message),
                 },
                 other => self.problem(&place, expected("a string or a table", &other)),
@@ -161,6 +167,21 @@ impl<'a> Reader<'a> {
         self.table.contains_key(key)
     }
 
+    /// Notes the value in use of a key, in TOML's notation.
+    pub(super) fn note(&self, key: &str, shown: impl Into<String>) {
+        self.context.effective.borrow_mut().note(self.path_of(key), shown.into());
+    }
+
+    /// Notes that a key holds a secret.
+    pub(super) fn note_secret(&self, key: &str, secret: &str) {
+        self.context.effective.borrow_mut().note_secret(self.path_of(key), secret);
+    }
+
+    /// Notes that a key names a file, and what is in that.
+    pub(super) fn note_file(&self, key: &str, file: &str, content: &str) {
+        self.context.effective.borrow_mut().note_file(self.path_of(key), text(file), content);
+    }
+
     /// Notes a problem at a key of this table, or at the table itself if `key` is empty.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
         let (path, message) = (self.path_of(key), message.into());
@@ -174,13 +195,6 @@ impl<'a> Reader<'a> {
         let inside =
             |other: &str| other.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
         !self.context.problems.borrow().iter().any(|problem| inside(&problem.path))
-    }
-
-    /// Refuses a key that is planned but not built, so that nobody believes it works.
-    pub(super) fn not_built(&mut self, key: &str, what: &str) {
-        if self.table.remove(key).is_some() {
-            self.problem(key, format!("{what} is not built yet in this version; remove it"));
-        }
     }
 
     /// Lets all keys not read yet pass, where a problem already noted makes them meaningless.
@@ -232,6 +246,16 @@ pub(super) fn into_table(value: Value) -> Result<Table, String> {
 pub(super) fn expected(what: &str, found: &Value) -> String {
     let article = if matches!(found, Value::Integer(_) | Value::Array(_)) { "an" } else { "a" };
     format!("expected {what}, found {article} {}", found.type_str())
+}
+
+/// A string in TOML's notation.
+pub(super) fn text(string: &str) -> String {
+    Value::from(string).to_string()
+}
+
+/// A list of strings in TOML's notation.
+pub(super) fn list(strings: &[impl AsRef<str>]) -> String {
+    format!("[{}]", strings.iter().map(|string| text(string.as_ref())).collect::<Vec<_>>().join(", "))
 }
 
 /// A key as TOML would write it in a path.

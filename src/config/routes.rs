@@ -9,7 +9,7 @@ use toml::Table;
 
 use super::file::SECOND;
 use super::keys::one_of_words;
-use super::reader::Reader;
+use super::reader::{Reader, list, text};
 use super::settings::{
     Detach, DialectChoice, Fallback, Generic, Ids, Prefill, Retry, Route, Rung, SessionKey, Timeouts, Upstream,
 };
@@ -79,7 +79,7 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
         generic: r.table("generic", generic),
         ids: r.choice("ids", Ids::Auto, &IDS),
         session_key: r.optional_table("session_key", session_key).flatten(),
-        credential_cookies: r.list("credential_cookies", Vec::new(), values::cookie_name),
+        credential_cookies: r.list("credential_cookies", &[], values::cookie_name),
         timeouts: r.table("timeouts", timeouts),
         idle_on_content: r.choice("idle_on", false, &[("events", false), ("content", true)]),
         retry: r.table("retry", retry),
@@ -95,11 +95,10 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
 
 /// The upstream's own list, unless the route has one.
 fn failover(r: &mut Reader<'_>, upstream: &Upstream, upstreams: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
-    let written = r.has("failover");
-    let names = r.list("failover", Vec::new(), values::label);
-    if written {
+    if let Some(names) = r.optional_list("failover", values::label) {
         return chain(r, "failover", upstream, &names, upstreams);
     }
+    r.note("failover", list(&upstream.failover));
     // What is wrong with the upstream's own list was noted there.
     upstream.failover.iter().filter_map(|name| upstream_of(name, upstreams).ok()).collect()
 }
@@ -135,8 +134,8 @@ impl Match {
 
 fn read_match(r: &mut Reader<'_>, prefix: &str) -> Match {
     let matches = Match {
-        path: r.optional("path", values::path_prefix).unwrap_or_else(|| "/".to_owned()),
-        methods: r.list("methods", Vec::new(), values::method),
+        path: r.word("path", "/".to_owned(), values::path_prefix),
+        methods: r.list("methods", &[], values::method),
         host: r.optional("host", values::host),
     };
     if matches.path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
@@ -147,9 +146,9 @@ fn read_match(r: &mut Reader<'_>, prefix: &str) -> Match {
 
 fn generic(r: &mut Reader<'_>) -> Generic {
     let generic = Generic {
-        done_events: r.list("done_events", Vec::new(), values::event_name),
-        done_data: r.list("done_data", Vec::new(), values::some_text),
-        error_events: r.list("error_events", vec!["error".to_owned()], values::event_name),
+        done_events: r.list("done_events", &[], values::event_name),
+        done_data: r.list("done_data", &[], values::some_text),
+        error_events: r.list("error_events", &["error"], values::event_name),
     };
     if let Some(name) = generic.done_events.iter().find(|name| generic.error_events.contains(name)) {
         r.problem("done_events", format!("{name:?} is one of `error_events` too; an event is one or the other"));
@@ -158,11 +157,18 @@ fn generic(r: &mut Reader<'_>) -> Generic {
 }
 
 fn session_key(r: &mut Reader<'_>) -> Option<SessionKey> {
-    r.one_of(&[
+    let session_key = r.one_of(&[
         ("query", &|name| values::some_text(name).map(SessionKey::Query)),
         ("header", &|name| values::header_name(name).map(SessionKey::Header)),
         ("cookie", &|name| values::cookie_name(name).map(SessionKey::Cookie)),
-    ])
+    ]);
+    match &session_key {
+        Some(SessionKey::Query(name)) => r.note("query", text(name)),
+        Some(SessionKey::Header(name)) => r.note("header", text(name.as_str())),
+        Some(SessionKey::Cookie(name)) => r.note("cookie", text(name)),
+        None => {}
+    }
+    session_key
 }
 
 /// A bound that is set below a default brings that default down with it; only what is written can contradict.
@@ -202,7 +208,8 @@ fn after_partial(r: &mut Reader<'_>, fallback: Option<Fallback>, prefill: Option
         [("native_resume", Rung::NativeResume), ("continuation", Rung::Continuation), ("fallback", Rung::Fallback)];
     let (written, possible) = (r.has("after_partial"), fallback.is_some());
     let rung = |word: &str| one_of_words(word, &RUNGS);
-    let mut ladder = r.list("after_partial", vec![Rung::NativeResume, Rung::Fallback], rung);
+    let default: &[&str] = if possible { &["native_resume", "fallback"] } else { &["native_resume"] };
+    let ladder = r.list("after_partial", default, rung);
     if (1..ladder.len()).any(|end| ladder.iter().take(end).any(|rung| ladder.get(end) == Some(rung))) {
         r.problem("after_partial", "has a rung twice; each is tried once");
     }
@@ -215,7 +222,6 @@ fn after_partial(r: &mut Reader<'_>, fallback: Option<Fallback>, prefill: Option
             "has \"continuation\", but `prefill` does not say how the upstream is asked to go on",
         );
     }
-    ladder.retain(|rung| possible || *rung != Rung::Fallback);
     ladder
 }
 

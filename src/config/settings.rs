@@ -3,19 +3,24 @@
 //! Not here: how any of it is written down (see `file`). A `Settings` that exists is valid,
 //! so nothing downstream validates again. Keys and meanings follow the design's section 2.
 
+mod network;
+mod pem;
 mod store;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
+pub use network::Network;
+pub use pem::{Identity, Pem};
 pub use store::{OnFailure, Redis, Store, Topology};
 use streamkeeper_session::Plan;
 pub use streamkeeper_session::{BreakerPlan, Detach, Retry, Rung, Timeouts};
 pub use upstream::{Budget, Credential, Endpoint, Health, Models, Protocol, Upstream};
 
+use super::effective::Effective;
 use super::secret::Secret;
 
 /// Everything `streamkeeper run` needs to know.
@@ -41,8 +46,10 @@ pub struct Settings {
     pub heartbeat: Heartbeat,
     /// How the process goes away.
     pub drain: Drain,
-    /// Logs and what errors may reveal.
+    /// Logs, traces and what errors may reveal.
     pub telemetry: Telemetry,
+    /// All of this once more, key by key and fit to be seen.
+    pub effective: Effective,
 }
 
 /// The data port.
@@ -54,6 +61,19 @@ pub struct Listen {
     pub hosts: Vec<String>,
     /// Path prefix of the reserved paths, without a trailing slash: `/_streamkeeper`.
     pub prefix: String,
+    /// Who this is to clients; `None`: connections are plain.
+    pub tls: Option<Identity>,
+    /// Whose word is taken for where a request came from; `None`: anybody's forwarding headers are passed on.
+    pub trusted_proxies: Option<Vec<Network>>,
+    /// Connections begin with a PROXY header; where `trusted_proxies` is there, those of its members only.
+    pub proxy_protocol: bool,
+}
+
+impl Listen {
+    /// Whether `peer` is one of those whose word is taken for where a request came from; `None` if nobody was named.
+    pub fn believes(&self, peer: IpAddr) -> Option<bool> {
+        self.trusted_proxies.as_ref().map(|trusted| trusted.iter().any(|network| network.contains(peer)))
+    }
 }
 
 /// The admin port.
@@ -289,8 +309,8 @@ pub struct Drain {
     pub spread: Duration,
 }
 
-/// Logs and what errors may reveal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Logs, traces and what errors may reveal.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Telemetry {
     /// A `tracing` filter such as `info` or `streamkeeper=debug`.
     pub log: String,
@@ -298,6 +318,19 @@ pub struct Telemetry {
     pub format: LogFormat,
     /// Error events carry the cause and, where an app reported one, its traceback.
     pub development: bool,
+    /// Where spans go; `None`: there are none.
+    pub otlp: Option<Otlp>,
+}
+
+/// A collector of spans, OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Otlp {
+    /// Its base URL, without a slash at its end; `/v1/traces` is added.
+    pub endpoint: String,
+    /// Sent with every batch; secrets are marked as sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The part of the traces that begin here which is kept, 0.0 to 1.0. With a caller's trace the caller decides.
+    pub sample: f64,
 }
 
 /// How log lines look.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::file::SECOND;
-use super::reader::{Reader, expected};
+use super::reader::{Reader, expected, list, text};
 use super::secret::Secret;
 use super::settings::{OnFailure, Redis, Store, Topology};
 use super::units::show_duration;
@@ -76,7 +76,7 @@ fn redis(r: &mut Reader<'_>) -> Redis {
         password: r.secret("password"),
         ca,
         client,
-        prefix: r.optional("prefix", prefix).unwrap_or_else(|| "sk".to_owned()),
+        prefix: r.word("prefix", "sk".to_owned(), prefix),
         secret: r.secret("secret"),
         lease,
         timeout: r.duration("timeout", SECOND.min(lease / 2)),
@@ -101,7 +101,10 @@ fn urls(r: &mut Reader<'_>) -> Vec<Server> {
     let mut servers = Vec::new();
     match r.take("url", Ok) {
         None => {}
-        Some(Value::String(text)) => servers.extend(written(r, "url".to_owned(), &text)),
+        Some(Value::String(url)) => {
+            servers.extend(written(r, "url".to_owned(), &url));
+            r.note("url", text(&url));
+        }
         Some(Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
                 let place = format!("url[{index}]");
@@ -110,6 +113,7 @@ fn urls(r: &mut Reader<'_>) -> Vec<Server> {
                     None => r.problem(&place, expected("a string", item)),
                 }
             }
+            r.note("url", list(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>()));
         }
         Some(table @ Value::Table(_)) => {
             if let Some(secret) = r.secret_of("url", table) {
@@ -201,7 +205,7 @@ fn tls(r: &mut Reader<'_>, servers: &[Server]) -> (Option<PathBuf>, Option<(Path
         let (present, absent) = if has_cert { ("cert", "key") } else { ("key", "cert") };
         r.problem(present, format!("needs `{absent}` beside it: a certificate and its key go together"));
     }
-    (ca, cert.zip(key))
+    (ca.map(|ca| ca.path), cert.zip(key).map(|(cert, key)| (cert.path, key.path)))
 }
 
 /// Checks between the URLs, and between them and the login.

@@ -1,5 +1,6 @@
 //! What the configuration accepts, what it fills in and what it says about mistakes.
 
+mod follow;
 mod overrides;
 mod ports;
 mod routes;
@@ -221,12 +222,4 @@ fn a_small_bound_brings_the_defaults_under_it_down() {
 #[test]
 fn a_value_that_cannot_be_read_is_not_compared() {
     assert_eq!(bad(&route("timeouts = { total = \"?\", idle = \"1h\" }")).lines().count(), 1);
-}
-
-#[test]
-fn what_is_not_built_says_so() {
-    assert_eq!(
-        bad("[listen]\ntls = { cert = \"a\", key = \"b\" }"),
-        "listen.tls: TLS towards clients is not built yet in this version; remove it"
-    );
 }

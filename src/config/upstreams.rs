@@ -7,9 +7,10 @@ use http::{HeaderName, HeaderValue};
 use toml::Value;
 
 use super::file::SECOND;
-use super::reader::{Reader, expected, quoted};
+use super::reader::{Reader, expected, quoted, text};
 use super::settings::{BreakerPlan, Budget, Credential, Endpoint, Health, Models, Protocol, Upstream};
 use super::values;
+use crate::principal::CREDENTIAL_HEADERS;
 
 /// Headers that framing and routing make anew; setting them would break the request or be undone.
 const OURS: [&str; 8] =
@@ -78,17 +79,18 @@ fn upstream(r: &mut Reader<'_>) -> Option<Upstream> {
         endpoints: endpoints(r),
         protocol: r.choice("protocol", Protocol::Auto, &PROTOCOLS),
         ca: r.certificates("ca"),
+        client_cert: r.optional_table("client_cert", Reader::identity).flatten(),
         breaker: r.table("breaker", breaker),
         retry_budget: r.table("retry_budget", |r| Budget {
             ratio: r.ratio("ratio", 0.2),
             floor: r.count("floor", 10, 0..=1_000_000),
         }),
-        failover: r.list("failover", Vec::new(), values::label),
+        failover: r.list("failover", &[], values::label),
         credential: credential(r),
         headers: headers(r),
         models: models(r),
         health: r.optional_table("health", |r| Health {
-            path: r.optional("path", values::path_prefix).unwrap_or_else(|| "/health".to_owned()),
+            path: r.word("path", "/health".to_owned(), values::path_prefix),
             interval: r.duration("interval", 10 * SECOND),
         }),
     };
@@ -103,6 +105,7 @@ pub(super) fn nowhere() -> Arc<Upstream> {
         endpoints: Vec::new(),
         protocol: Protocol::Auto,
         ca: None,
+        client_cert: None,
         breaker: BreakerPlan { failures: 1, window: second, cool_down: second },
         retry_budget: Budget { ratio: 0.0, floor: 0 },
         failover: Vec::new(),
@@ -139,7 +142,7 @@ fn breaker(r: &mut Reader<'_>) -> BreakerPlan {
 }
 
 fn credential(r: &mut Reader<'_>) -> Option<Credential> {
-    let header = r.optional("credential_header", sent_header).unwrap_or(AUTHORIZATION);
+    let header = r.word("credential_header", AUTHORIZATION, sent_header);
     let secret = r.secret("credential")?;
     let text = secret.expose();
     let text = if header == AUTHORIZATION { format!("Bearer {text}") } else { text.to_owned() };
@@ -156,7 +159,7 @@ fn credential(r: &mut Reader<'_>) -> Option<Credential> {
 }
 
 /// Header names on the left; on the right text, or where a secret is.
-fn headers(r: &mut Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
+pub(super) fn headers(r: &mut Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, value) in r.names("headers") {
         let place = format!("headers.{}", quoted(&name));
@@ -171,8 +174,8 @@ fn headers(r: &mut Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
                 continue;
             }
         };
-        let (text, secret) = match value {
-            Value::String(text) => (text, false),
+        let (string, secret) = match value {
+            Value::String(string) => (string, false),
             Value::Table(_) => match r.secret_of(&place, value) {
                 Some(secret) => (secret.expose().to_owned(), true),
                 None => continue,
@@ -182,7 +185,13 @@ fn headers(r: &mut Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {
                 continue;
             }
         };
-        match values::header_value(&text) {
+        // Whoever writes a key in plain does not want to read it in a log.
+        match secret {
+            true => {}
+            false if CREDENTIAL_HEADERS.contains(&header.as_str()) => r.note_secret(&place, &string),
+            false => r.note(&place, text(&string)),
+        }
+        match values::header_value(&string) {
             Ok(mut value) => {
                 value.set_sensitive(secret);
                 headers.push((header, value));
@@ -208,7 +217,10 @@ fn models(r: &mut Reader<'_>) -> Models {
     for (from, to) in r.names("models") {
         let to = to.as_str().ok_or_else(|| expected("a model's name", &to)).and_then(values::some_text);
         match to {
-            Ok(to) => named.push((from, to)),
+            Ok(to) => {
+                r.note(&format!("models.{}", quoted(&from)), text(&to));
+                named.push((from, to));
+            }
             Err(message) => r.problem(&format!("models.{}", quoted(&from)), message),
         }
     }

@@ -9,11 +9,23 @@ use std::net::SocketAddr;
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderName, HeaderValue, Method};
 
-use super::settings::Endpoint;
+use super::settings::{Endpoint, Network};
 
 /// An IP address and a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address with a port; write one such as \"127.0.0.1:8080\""))
+}
+
+/// An IP address, or a network such as `10.0.0.0/8`.
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    let network = match text.split_once('/') {
+        None => text.parse().ok().map(Network::only),
+        Some((address, bits)) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => {
+            address.parse().ok().zip(bits.parse().ok()).and_then(|(address, bits)| Network::new(address, bits))
+        }
+        Some(_) => None,
+    };
+    network.ok_or_else(|| format!("{text:?} is no IP address or network; write one such as \"10.0.0.0/8\""))
 }
 
 /// A base URL. No message repeats it: a password may stand where none is allowed.

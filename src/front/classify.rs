@@ -21,7 +21,7 @@ use crate::config::{Ids, Route};
 use crate::dialect::{self, Ask, Asks, Dialect};
 use crate::principal::Principal;
 use crate::telemetry::metrics;
-use crate::upstream::headers::LAST_EVENT_ID;
+use crate::upstream::headers::{Hop, LAST_EVENT_ID};
 
 /// Longest `Last-Event-ID` in bytes.
 const MAX_ID: usize = 128;
@@ -46,7 +46,7 @@ pub(super) struct UpstreamCall {
     pub(super) dialect: Arc<dyn Dialect>,
     pub(super) principal: Principal,
     pub(super) request_id: String,
-    pub(super) peer: IpAddr,
+    pub(super) hop: Hop,
     /// Where its client stands already.
     pub(super) resume: Option<ResumeId>,
     pub(super) work: Work,
@@ -98,7 +98,11 @@ pub(super) async fn classify(app: Arc<App>, request: Request<Incoming>, next: Ne
 
 async fn for_upstream(app: &App, request: Request<Incoming>, request_id: String) -> Result<UpstreamCall, Refused> {
     let route = route(app, &request)?;
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+    let (peer, tls) = match request.extensions().get::<Peer>() {
+        Some(peer) => (peer.address.ip(), peer.tls),
+        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), false),
+    };
+    let hop = Hop { peer, tls, believed: app.settings.listen.believes(peer) };
     let (head, body) = request.into_parts();
     let ask = Ask { method: &head.method, uri: &head.uri, headers: &head.headers, body: &[] };
     let chosen = dialect::choose(&route, &ask);
@@ -116,7 +120,7 @@ async fn for_upstream(app: &App, request: Request<Incoming>, request_id: String)
         }
     };
     let principal = app.keyed.principal(&head.headers, &route.credential_cookies);
-    Ok(UpstreamCall { head, route, dialect, principal, request_id, peer, resume, work })
+    Ok(UpstreamCall { head, route, dialect, principal, request_id, hop, resume, work })
 }
 
 fn route(app: &App, request: &Request<Incoming>) -> Result<Arc<Route>, Fault> {

@@ -18,7 +18,7 @@ use streamkeeper_sse::{KEEP_ALIVE, write_id, write_retry};
 use tokio::time::{Instant, Sleep};
 
 use crate::dialect::{KeepAlive, Moment, Tolerance};
-use crate::store::{Attached, Log, Numbering};
+use crate::store::{Attached, Log, Mark, Numbering};
 use crate::telemetry::metrics;
 use crate::upstream::BoxError;
 
@@ -157,6 +157,7 @@ impl Writer {
     /// Everything that is ready; `None` if nothing is.
     fn collect(&mut self, log: &Log) -> Option<Vec<u8>> {
         let mut out = Vec::new();
+        let replayed = self.replayed;
         if let Some(gap) = self.gap.take() {
             self.signal(&gap, &mut out);
         }
@@ -165,7 +166,7 @@ impl Writer {
             return Some(out);
         }
         while self.state == State::Open && out.len() < PIECE {
-            if log.epochs.current() != self.epoch && !self.follow(log, &mut out) {
+            if log.epochs.current() != self.epoch && !(self.follow(log, &mut out) && self.state == State::Open) {
                 break;
             }
             match log.ring.iter_from(self.cursor) {
@@ -179,6 +180,9 @@ impl Writer {
                     self.signal(&gap, &mut out);
                 }
             }
+        }
+        if self.replayed > replayed {
+            self.session.timeline.replayed(self.replayed - replayed);
         }
         (!out.is_empty() || self.state != State::Open).then_some(out)
     }
@@ -246,6 +250,7 @@ impl Writer {
 
     fn signal(&mut self, gap: &Gap, out: &mut Vec<u8>) {
         metrics::gap(gap);
+        self.session.timeline.mark(Mark::Gap(gap.reason));
         match self.session.dialect.gap_event(gap) {
             Some(event) => event.write_block(out),
             None => self.tell(Code::SessionGap, out),

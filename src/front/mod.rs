@@ -49,6 +49,8 @@ pub type Front = Inner<Infallible>;
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// Its connection is in TLS.
+    pub tls: bool,
     /// What its connection has to write.
     pub writes: Arc<Writes>,
 }

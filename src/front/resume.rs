@@ -4,10 +4,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
-use serde_json::json;
 use streamkeeper_session::{Code, EventId, Fault, Gap, GapReason, SessionId, Splice, Stand};
 use tower::ServiceExt as _;
 
@@ -18,7 +17,7 @@ use crate::app::App;
 use crate::config::SessionKey;
 use crate::principal::cookie;
 use crate::pump::{Kept, heir};
-use crate::store::{LiveSession, Log, Numbering, Owner, Phase};
+use crate::store::{LiveSession, Log, Mark, Numbering, Owner, Phase};
 use crate::telemetry::metrics;
 use crate::upstream::headers::LAST_EVENT_ID;
 
@@ -94,11 +93,11 @@ pub(super) async fn resume(app: Arc<App>, call: Call, next: Next<Box<UpstreamCal
 /// The request with which this process may go on if the session's owner dies: the same one that began it.
 fn heir(app: &App, session: &LiveSession, call: &UpstreamCall) -> Option<Kept> {
     let known = session.fingerprint != 0 && app.store.is_shared();
-    (known && fingerprint(app, call) == Some(session.fingerprint)).then(|| kept(call))
+    (known && fingerprint(app, call) == Some(session.fingerprint)).then(|| kept(app, call))
 }
 
 /// The session of kept ids that can serve what comes after `id`.
-async fn kept_session(app: &App, call: &UpstreamCall, id: &[u8]) -> Result<Option<Arc<LiveSession>>, Fault> {
+async fn kept_session(app: &Arc<App>, call: &UpstreamCall, id: &[u8]) -> Result<Option<Arc<LiveSession>>, Fault> {
     let key = call.route.session_key.as_ref().and_then(|key| session_key(key, &call.head));
     let Some(key) = key else { return Ok(None) };
     let name = app.keyed.name(call.principal, &call.route.name, key.as_bytes());
@@ -110,9 +109,11 @@ async fn kept_session(app: &App, call: &UpstreamCall, id: &[u8]) -> Result<Optio
             log.ring.end().is_some_and(|end| end.fault().is_some()) && seen + 2 == log.ring.next_seq();
         log.numbering == Numbering::Kept && !only_failure_left
     };
-    // What another process delivered may not have got here yet.
+    // What another process delivered may not have got here yet, or its next owner has to ask for it again.
     let behind = |log: &Log| log.ended.is_none() && log.ring.find_kept(id).is_none();
-    if session.control.peek(|control| control.owner != Owner::Here) {
+    if session.control.peek(|control| control.owner != Owner::Here) && session.log.peek(behind) {
+        let _here = session.attach(app.settings.limits.readers_per_session);
+        heir::stand_by(app, &session, heir(app, &session, call), true);
         wait_while(&session, behind).await;
     }
     Ok(session.log.peek(useful).then_some(session))
@@ -147,6 +148,9 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 
 /// Our own paths: a session as a stream, as JSON, and its end.
 async fn reserved(app: &Arc<App>, head: &Parts, rest: &str) -> Result<Answer, Refused> {
+    if rest == "client.js" && matches!(head.method, Method::GET | Method::HEAD) {
+        return Ok(browser_client());
+    }
     let Some(id) = rest.strip_prefix("sessions/") else {
         return Err(Fault::new(Code::InvalidRequest)
             .status(404)
@@ -234,10 +238,12 @@ pub(super) async fn attach(
         return Err(refused(Fault::new(Code::Overloaded).message(message).into()));
     };
     if session.control.peek(|control| control.owner != Owner::Here) {
-        heir::stand_by(app, session, request);
+        heir::stand_by(app, session, request, !matches!(seen, Seen::Nothing));
     }
     opened(session).await.map_err(refused)?;
-    if app.store.is_shared() {
+    // The log of a session that is read here from its first event on knows all that anybody can have seen.
+    let foreign = session.control.peek(|control| control.owner != Owner::Here);
+    if foreign || session.log.peek(|log| log.epochs.current() > 0) {
         wait_while(session, |log| position(log, &seen) == Place::Ahead && log.ended.is_none()).await;
     }
     let (cursor, gap, seen_all) = session.log.peek(|log| {
@@ -251,12 +257,14 @@ pub(super) async fn attach(
         metrics::resume("gap");
         return Err(refused(Code::SessionGap.into()));
     }
-    metrics::resume(match (&seen, seen_all, &gap) {
+    let resumed = match (&seen, seen_all, &gap) {
         (_, true, None) => "seen_whole",
         (_, _, Some(_)) => "gap",
         (Seen::Nothing, ..) => "joined",
         _ => "replayed",
-    });
+    };
+    metrics::resume(resumed);
+    session.timeline.mark(Mark::Resumed(resumed));
     if !session.saved.swap(true, std::sync::atomic::Ordering::Relaxed) {
         metrics::saved_generation();
     }
@@ -303,10 +311,7 @@ fn position(log: &Log, seen: &Seen) -> Place {
         },
         Seen::Theirs(id) => match ring.find_kept(id) {
             Some(seq) => seq + 1,
-            None => {
-                let gap = Gap { from: 1, to: ring.first_seq().max(2) - 1, reason: GapReason::Evicted };
-                return Place::At(ring.first_seq(), Some(gap));
-            }
+            None => return Place::Ahead,
         },
     };
     match ring.get(wanted) {
@@ -315,13 +320,14 @@ fn position(log: &Log, seen: &Seen) -> Place {
     }
 }
 
-/// For a client that has seen what this session never said: its numbers mean nothing here, so it gets all there is.
+/// For a client that has seen what this session never said, or says no more: it gets all there is.
 fn beyond(log: &Log, seen: &Seen) -> (u64, Option<Gap>) {
-    let to = match seen {
-        Seen::Ours(id) => id.seq.max(1),
-        Seen::Nothing | Seen::Theirs(_) => 1,
+    let first = log.ring.first_seq();
+    let gap = match seen {
+        Seen::Ours(id) => Gap { from: 1, to: id.seq.max(1), reason: GapReason::Epoch },
+        Seen::Nothing | Seen::Theirs(_) => Gap { from: 1, to: first.max(2) - 1, reason: GapReason::Evicted },
     };
-    (log.ring.first_seq(), Some(Gap { from: 1, to, reason: GapReason::Epoch }))
+    (first, Some(gap))
 }
 
 /// A session's state as JSON, for its owner.
@@ -332,51 +338,21 @@ fn state(app: &App, session: &LiveSession) -> Answer {
     answer
 }
 
+/// The client for web pages, of this very version.
+fn browser_client() -> Answer {
+    let mut answer = Response::new(AnswerBody::whole(&include_bytes!("../../clients/js/streamkeeper.js")[..]));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
 fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(AnswerBody::whole(bytes::Bytes::new()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
-}
-
-impl App {
-    /// A session's state as JSON. Holds nothing of its events.
-    pub fn state_of(&self, session: &LiveSession) -> serde_json::Value {
-        let now = self.clock.now();
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (readers, remote) = session.control.peek(|control| (control.readers, control.remote));
-        session.log.peek(|log| {
-            let ring = &log.ring;
-            let fault = match &log.phase {
-                Phase::Refused(refusal) => Some(&refusal.fault),
-                _ => ring.end().and_then(|end| end.fault()),
-            };
-            let state = match (&log.phase, log.ended, fault) {
-                (Phase::Pending, ..) => "pending",
-                (_, None, _) => "live",
-                (_, Some(_), None) => "finished",
-                (_, Some(_), Some(_)) => "failed",
-            };
-            json!({
-                "session": session.id.to_string(),
-                "state": state,
-                "route": session.route.name,
-                "dialect": session.dialect.name(),
-                "request_id": session.request_id,
-                "source": log.source.as_str(),
-                "epoch": log.epochs.current(),
-                "first_seq": ring.first_seq(),
-                "last_seq": ring.next_seq() - 1,
-                "evicted": ring.evicted(),
-                "ring_bytes": ring.bytes(),
-                "attached": readers,
-                "attached_elsewhere": remote,
-                "age_ms": ms(now.saturating_sub(session.started)),
-                "idle_ms": ms(now.saturating_sub(log.last_event.unwrap_or(session.started))),
-                "error": fault.map(|fault| json!({ "code": fault.code.as_str(), "type": fault.kind.as_str(), "recoverable": fault.recoverable })),
-            })
-        })
-    }
 }
 
 #[cfg(test)]

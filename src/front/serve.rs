@@ -31,7 +31,7 @@ pub(super) async fn serve(app: Arc<App>, start: Start) -> Result<Answer, Refused
         return Err(refused(Code::Draining.into()));
     }
     let Some(dialler) = app.upstreams.of(&call.route).cloned() else { return Err(refused(Code::Internal.into())) };
-    let (names, request) = (names(&app, &call), kept(&call));
+    let (names, request) = (names(&app, &call), kept(&app, &call));
     let client = Client::of(&call.head);
     let session = Arc::new(session(&app, *call));
     let Some(attached) = session.attach(1) else { return Err(refused(Code::Internal.into())) };
@@ -92,8 +92,9 @@ fn names(app: &App, call: &UpstreamCall) -> Vec<Name> {
 }
 
 /// A call as it is kept for as long as it may have to be sent again.
-pub(super) fn kept(call: &UpstreamCall) -> Kept {
+pub(super) fn kept(app: &App, call: &UpstreamCall) -> Kept {
     Kept {
+        trace: app.spans.trace_of(&call.head.headers, &app.entropy),
         outgoing: outgoing(call),
         body: match &call.work {
             Work::Stream(body) | Work::PassRead(body) => body.clone(),
@@ -107,6 +108,6 @@ pub(super) fn outgoing(call: &UpstreamCall) -> Outgoing {
     Outgoing {
         method: call.head.method.clone(),
         uri: call.head.uri.clone(),
-        headers: to_upstream(call.head.headers.clone(), &call.head.uri, call.peer, &call.request_id),
+        headers: to_upstream(call.head.headers.clone(), &call.head.uri, call.hop, &call.request_id),
     }
 }

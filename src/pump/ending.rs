@@ -7,9 +7,10 @@ use streamkeeper_session::{Code, End, ErrorEvent, Fault, Splice};
 use streamkeeper_sse::OwnedEvent;
 
 use super::reading::numbering;
+use super::trace::millis;
 use super::{Pump, attempt};
 use crate::dialect::{Delivered, Moment};
-use crate::store::{Numbering, Phase, Refusal};
+use crate::store::{Mark, Numbering, Phase, Refusal};
 use crate::telemetry::metrics;
 
 impl Pump {
@@ -71,7 +72,9 @@ impl Pump {
     /// The one log line of a stream, and its last metrics.
     fn end(&mut self, outcome: &'static str, fault: Option<&Fault>) {
         self.sealed = true;
+        self.session.timeline.mark(Mark::Ended(fault.map(|fault| fault.code)));
         self.tally.over(fault.map(|fault| fault.code.as_str()));
+        self.traced.try_over(fault);
         if fault.is_none() {
             self.aim.dialler().group().note(true);
         }
@@ -79,10 +82,15 @@ impl Pump {
         let age = self.app.clock.now().saturating_sub(self.session.started);
         self.meter.end(outcome, age);
         let (events, source) = self.session.log.peek(|log| (log.ring.next_seq().saturating_sub(1), log.source));
+        let told = self.session.timeline.summary();
+        let silent_since = self.last_arrival.map(|last| self.app.clock.now().saturating_sub(last));
+        self.traced.silence(silent_since);
+        self.traced.over(&self.session, outcome, fault);
         tracing::info!(
             target: "streamkeeper::stream",
             session = %self.session.id,
             request_id = %self.session.request_id,
+            trace_id = self.traced.trace_id(),
             route = %self.session.route.name,
             upstream = %self.aim.dialler().group().upstream().name,
             dialect = self.session.dialect.name(),
@@ -91,9 +99,15 @@ impl Pump {
             cause = fault.and_then(|fault| fault.cause.as_deref()),
             source = source.as_str(),
             events,
+            bytes = self.traced.facts().bytes,
             tries = self.machine.dials(),
-            readers = self.readers,
-            ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            readers = told.counts.readers,
+            resumes = told.counts.resumes,
+            replayed = told.counts.replayed,
+            head_ms = told.stages.head.map(millis),
+            first_event_ms = told.stages.first_event.map(millis),
+            longest_silence_ms = millis(self.traced.facts().longest_silence),
+            ms = millis(age),
             "stream"
         );
     }

@@ -24,8 +24,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const BACK: usize = 64;
 
 /// Stands by while a client here reads `session`, which another process owns. `request`: what began it, if a client
-/// here has sent it again.
-pub(crate) fn stand_by(app: &Arc<App>, session: &Arc<LiveSession>, request: Option<Kept>) {
+/// here has sent it again; `delivered`: that client has seen some of the answer, whatever the log knows of it.
+pub(crate) fn stand_by(app: &Arc<App>, session: &Arc<LiveSession>, request: Option<Kept>, delivered: bool) {
     let (app, session) = (Arc::clone(app), Arc::clone(session));
     tokio::spawn(async move {
         let mut control = session.control.follow();
@@ -39,8 +39,13 @@ pub(crate) fn stand_by(app: &Arc<App>, session: &Arc<LiveSession>, request: Opti
             if app.store.take_over(&session).await {
                 metrics::takeover(if request.is_some() { "taken" } else { "owner_lost" });
                 tracing::info!(session = %session.id, request = request.is_some(), "took a session over");
-                if let Some(dialler) = app.upstreams.of(&session.route).cloned() {
-                    Pump::take_over(&app, &session, &dialler, request);
+                // A session may outlive its route in the configuration: then it can only be ended.
+                let (dialler, request) = match app.upstreams.of(&session.route) {
+                    Some(dialler) => (Some(dialler), request),
+                    None => (app.upstreams.any(), None),
+                };
+                if let Some(dialler) = dialler.cloned() {
+                    Pump::take_over(&app, &session, &dialler, request, delivered);
                 }
                 return;
             }

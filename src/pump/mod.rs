@@ -13,6 +13,7 @@ mod overlap;
 mod reading;
 mod request;
 mod tally;
+mod trace;
 
 pub use attempt::{is_event_stream, refusal_of};
 
@@ -31,7 +32,8 @@ use tokio::time::Sleep;
 
 use crate::app::App;
 use crate::dialect::{Delivered, Reader};
-use crate::store::{Control, LiveSession, Numbering, Owner, Phase, Source, WholeAnswer};
+use crate::store::{Control, LiveSession, Mark, Numbering, Owner, Phase, Source, WholeAnswer};
+use crate::telemetry::context::Trace;
 use crate::telemetry::metrics::StreamMeter;
 use crate::upstream::{Dialler, Outgoing, Try};
 use aim::Aim;
@@ -39,6 +41,7 @@ use attempt::{Attempt, Progress};
 use reading::numbering;
 use request::Next;
 use tally::Tally;
+use trace::Traced;
 
 /// The client's request, kept for as long as it may have to be sent (again).
 #[derive(Debug, Clone, Default)]
@@ -47,6 +50,8 @@ pub struct Kept {
     pub outgoing: Outgoing,
     /// Body.
     pub body: Bytes,
+    /// The trace it belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// Where the first upstream answer comes from.
@@ -81,6 +86,7 @@ pub struct Pump {
     /// An upstream's refusal, to be passed on as it is if no other try does better.
     refusal: Option<WholeAnswer>,
     tally: Tally,
+    traced: Traced,
     sealed: bool,
 }
 
@@ -103,7 +109,12 @@ impl Pump {
             Begin::Dial => None,
             Begin::Adopted { response, .. } => response.extensions_mut().remove::<Arc<Try>>(),
         };
+        session.timeline.mark(if matches!(begin, Begin::Dial) { Mark::Begun } else { Mark::Adopted });
+        let endpoint = out.as_ref().map(|out| out.endpoint());
         let mut pump = Self::new(app, session, Aim::new(app, &session.route, dialler, out), request, machine);
+        if let Some(endpoint) = endpoint {
+            pump.traced.adopted(&app.entropy, dialler.group().upstream(), endpoint);
+        }
         if let Begin::Adopted { response, .. } = begin {
             pump.attempt = pump.open(*response, Dial::Stream { other_endpoint: false });
         }
@@ -112,23 +123,32 @@ impl Pump {
 
     /// Goes on with a session whose owner is gone, by the client's own request. Without one all that is left is to
     /// say so.
-    fn take_over(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Option<Kept>) {
+    fn take_over(
+        app: &Arc<App>,
+        session: &Arc<LiveSession>,
+        dialler: &Arc<Dialler>,
+        request: Option<Kept>,
+        delivered: bool,
+    ) {
         let mut plan = session.route.plan(true);
         if request.is_none() {
             plan.after_partial.clear();
             plan.retry.after_send = false;
             plan.fallback = None;
         }
-        let (delivered, last_kept) = session.log.peek(|log| (!log.ring.is_empty(), heir::last_kept(&log.ring)));
-        let machine = Session::orphaned(plan, app.entropy.u64(), app.clock.now(), delivered);
+        let (written, last_kept) = session.log.peek(|log| (!log.ring.is_empty(), heir::last_kept(&log.ring)));
+        let machine = Session::orphaned(plan, app.entropy.u64(), app.clock.now(), written || delivered);
         let aim = Aim::new(app, &session.route, dialler, None);
         let mut pump = Self::new(app, session, aim, request.unwrap_or_default(), machine);
         pump.last_kept = last_kept;
+        pump.traced.begins_now();
+        session.timeline.mark(Mark::TakenOver);
         tokio::spawn(pump.run());
     }
 
     fn new(app: &Arc<App>, session: &Arc<LiveSession>, aim: Aim, request: Kept, machine: Session) -> Self {
         Self {
+            traced: Traced::new(app, session, &request),
             app: Arc::clone(app),
             session: Arc::clone(session),
             aim,
@@ -187,9 +207,13 @@ impl Pump {
     fn hand_over(mut self) {
         self.sealed = true;
         self.attempt = Attempt::None;
+        self.traced.try_over(None);
         self.meter.end("handed_over", self.app.clock.now().saturating_sub(self.session.started));
+        self.session.timeline.mark(Mark::HandedOver);
+        self.traced.over(&self.session, "handed_over", None);
         self.app.store.handed_over(&self.session);
-        heir::stand_by(&self.app, &self.session, Some(self.request.clone()));
+        let delivered = self.machine.has_delivered();
+        heir::stand_by(&self.app, &self.session, Some(self.request.clone()), delivered);
     }
 
     async fn perform(&mut self, action: Action) {
@@ -200,7 +224,10 @@ impl Pump {
                 self.aim.elsewhere();
                 self.refusal = None;
             }
-            Action::Commit => self.session.log.update(|log| log.phase = Phase::Open),
+            Action::Commit => {
+                self.session.timeline.mark(Mark::Committed);
+                self.session.log.update(|log| log.phase = Phase::Open);
+            }
             Action::Refuse(fault) => self.refuse(fault).await,
             Action::Finish(end) => self.finish(end),
         }
@@ -216,9 +243,12 @@ impl Pump {
             Dial::Fallback => Some("before_content"),
         };
         match request::next(&self.session, &self.request, dial, self.last_kept.as_deref(), partial) {
-            Some(Next { outgoing, body, reader }) => match self.aim.take(dial, &self.machine) {
+            Some(Next { mut outgoing, body, reader }) => match self.aim.take(dial, &self.machine) {
                 Ok(endpoint) => {
                     self.tally.out(kind);
+                    let upstream = Arc::clone(self.aim.dialler().group().upstream());
+                    self.traced.out(dial, &upstream, endpoint, &self.app.entropy, &mut outgoing);
+                    self.session.timeline.mark(Mark::Try { upstream, endpoint, dial });
                     self.reader = reader;
                     self.attempt = Attempt::dial(self.aim.dialler(), endpoint, outgoing, &body, dial);
                 }
@@ -252,6 +282,7 @@ impl Pump {
             }
             Progress::Response(Err(none), _) => self.failed(none.fault, none.sent),
             Progress::Batch(batch) => {
+                self.traced.bytes(batch.bytes);
                 self.arrived(now, batch.events);
                 if batch.content || matches!(batch.over, Some(Ok(()))) {
                     self.aim.well();
@@ -276,6 +307,10 @@ impl Pump {
             return;
         }
         let last = self.last_arrival.replace(now);
+        if last.is_none() {
+            self.session.timeline.mark(Mark::FirstEvent);
+        }
+        self.traced.silence(last.map(|last| now.saturating_sub(last)));
         self.meter.events(events, last.map(|last| now.saturating_sub(last)), now.saturating_sub(self.session.started));
         self.app.store.charge(&self.session);
     }
@@ -294,6 +329,8 @@ impl Pump {
 
     fn note_failure(&mut self, fault: &Fault) {
         self.tally.over(Some(fault.code.as_str()));
+        self.traced.try_over(Some(fault));
+        self.session.timeline.mark(Mark::TryFailed(fault.code));
         self.aim.failed(fault);
         // A caller's own mistake says nothing about the upstream's health.
         if !matches!(fault.kind, Kind::Validation | Kind::Business) {
@@ -304,6 +341,8 @@ impl Pump {
 
     /// A response head: the start of a stream, or of something else that is read whole first.
     fn open(&mut self, response: Response<Incoming>, dial: Dial) -> Attempt {
+        self.session.timeline.mark(Mark::Head(response.status().as_u16()));
+        self.traced.head(response.status());
         if dial != Dial::Fallback && attempt::is_event_stream(&response) {
             let headers = Arc::new(attempt::headers_for_clients(response.headers()));
             let (source, splice) = match dial {
@@ -331,6 +370,7 @@ impl Pump {
         if dial == Dial::Resume && head.status == StatusCode::NO_CONTENT {
             // Asked for what comes after its last event, the upstream says that there is nothing more.
             self.tally.over(None);
+            self.traced.try_over(None);
             self.aim.well();
             return self.machine.handle(self.app.clock.now(), Input::Done);
         }
@@ -340,6 +380,7 @@ impl Pump {
             }
             return self.failed(fault, true);
         }
+        self.traced.bytes(body.len());
         let delivered = self.machine.has_delivered();
         let events = if delivered { self.rest_of(&body) } else { self.events_of(&head.headers, &body) };
         match events {

@@ -31,6 +31,8 @@ const COMMENT_BYTES: usize = 1024;
 pub(super) struct Batch {
     /// Events read, the held-back ones included.
     pub(super) events: u64,
+    /// Bytes read, after decompression.
+    pub(super) bytes: usize,
     /// Some event is part of the answer.
     pub(super) content: bool,
     /// The stream is over.
@@ -113,7 +115,7 @@ impl Reading {
         if chunks.is_empty() && ended.is_none() {
             return Poll::Pending;
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch { bytes: taken, ..Batch::default() };
         append(&mut |log| {
             for chunk in &chunks {
                 if batch.over.is_none() {

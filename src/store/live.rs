@@ -13,6 +13,7 @@ use streamkeeper_session::{Code, End, Epochs, EventId, Fault, Ring, RingLimits, 
 use crate::config::{self, Route};
 use crate::dialect::Dialect;
 use crate::principal::Principal;
+use crate::store::{Mark, Timeline};
 use crate::telemetry::metrics;
 
 /// What a session is, from its first moment on.
@@ -46,6 +47,8 @@ pub struct LiveSession {
     pub saved: AtomicBool,
     /// The store knows that there is something new in the log, and has not looked yet.
     pub noted: AtomicBool,
+    /// What happened to it, for operators.
+    pub timeline: Timeline,
 }
 
 /// The events and how far the session has come.
@@ -232,6 +235,7 @@ impl LiveSession {
             evicted: AtomicU64::new(0),
             saved: AtomicBool::new(false),
             noted: AtomicBool::new(false),
+            timeline: Timeline::default(),
         }
     }
 
@@ -242,8 +246,14 @@ impl LiveSession {
 
     /// Attaches a client, unless `limit` are attached already.
     pub fn attach(self: &Arc<Self>, limit: usize) -> Option<Attached> {
-        self.control.update(|control| (control.readers < limit).then(|| control.readers += 1))?;
+        let come = |control: &mut Control| {
+            let room = control.readers < limit;
+            control.readers += usize::from(room);
+            room.then_some(control.readers)
+        };
+        let readers = self.control.update(come)?;
         metrics::attached(1);
+        self.timeline.mark(Mark::Came(readers));
         Some(Attached { session: Arc::clone(self) })
     }
 
@@ -279,6 +289,10 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         metrics::attached(-1);
-        self.session.control.update(|control| control.readers = control.readers.saturating_sub(1));
+        let readers = self.session.control.update(|control| {
+            control.readers = control.readers.saturating_sub(1);
+            control.readers
+        });
+        self.session.timeline.mark(Mark::Left(readers));
     }
 }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use streamkeeper_session::{Code, Fault, SessionId};
 
 use super::{Answer, LiveSession, Name, Opened, Owner, SessionStore};
+use crate::config::Settings;
 use crate::principal::Principal;
 use crate::telemetry::metrics;
 
@@ -29,6 +31,19 @@ pub struct StoreLimits {
     pub retention: Duration,
 }
 
+impl StoreLimits {
+    /// As configured.
+    pub fn of(settings: &Settings) -> Self {
+        let limits = &settings.limits;
+        Self {
+            sessions: limits.sessions,
+            sessions_per_principal: limits.sessions_per_principal,
+            ring_bytes: limits.ring_bytes,
+            retention: settings.session.retention,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Held {
     session: Arc<LiveSession>,
@@ -38,7 +53,7 @@ struct Held {
 /// Sessions in this process's memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    limits: StoreLimits,
+    limits: ArcSwap<StoreLimits>,
     sessions: DashMap<u128, Held>,
     names: DashMap<u128, (SessionId, u128)>,
     running: AtomicUsize,
@@ -50,7 +65,7 @@ impl MemoryStore {
     /// An empty store.
     pub fn new(limits: StoreLimits) -> Self {
         Self {
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             sessions: DashMap::new(),
             names: DashMap::new(),
             running: AtomicUsize::new(0),
@@ -91,16 +106,16 @@ impl MemoryStore {
             metrics::refused(limit);
             Err(Fault::new(Code::Overloaded).message(what))
         };
-        if self.bytes.load(Ordering::Relaxed) > self.limits.ring_bytes {
+        if self.bytes.load(Ordering::Relaxed) > self.limits.load().ring_bytes {
             return full("ring_bytes", "The memory for replay is used up (limits.ring_bytes).");
         }
-        let room = |running| (running < self.limits.sessions).then_some(running + 1);
+        let room = |running| (running < self.limits.load().sessions).then_some(running + 1);
         if self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             return full("sessions", "This proxy reads as many streams as it may (limits.sessions).");
         }
         if session.principal != Principal::ANYBODY {
             let mut count = self.running_by_principal.entry(session.principal).or_insert(0);
-            if *count >= self.limits.sessions_per_principal {
+            if *count >= self.limits.load().sessions_per_principal {
                 self.running.fetch_sub(1, Ordering::Relaxed);
                 let what = "This caller has as many streams as it may (limits.sessions_per_principal).";
                 return full("sessions_per_principal", what);
@@ -195,12 +210,12 @@ impl MemoryStore {
 
     fn make_room(&self, growing: &LiveSession) {
         for (_, id) in self.finished() {
-            if self.bytes.load(Ordering::Relaxed) <= self.limits.ring_bytes {
+            if self.bytes.load(Ordering::Relaxed) <= self.limits.load().ring_bytes {
                 return;
             }
             self.forget(id);
         }
-        let over = self.bytes.load(Ordering::Relaxed).saturating_sub(self.limits.ring_bytes);
+        let over = self.bytes.load(Ordering::Relaxed).saturating_sub(self.limits.load().ring_bytes);
         if over > 0 {
             growing.log.update(|log| {
                 let target = log.ring.footprint().saturating_sub(over);
@@ -262,7 +277,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn charge(&self, session: &LiveSession) {
-        if self.settle(session) && self.bytes.load(Ordering::Relaxed) > self.limits.ring_bytes {
+        if self.settle(session) && self.bytes.load(Ordering::Relaxed) > self.limits.load().ring_bytes {
             self.make_room(session);
         }
     }
@@ -279,7 +294,7 @@ impl SessionStore for MemoryStore {
 
     fn sweep(&self, now: Duration) {
         let old = self.finished();
-        for (_, id) in old.iter().take_while(|(ended, _)| *ended + self.limits.retention <= now) {
+        for (_, id) in old.iter().take_while(|(ended, _)| *ended + self.limits.load().retention <= now) {
             self.forget(*id);
         }
         let orphans = self
@@ -291,6 +306,10 @@ impl SessionStore for MemoryStore {
             })
             .count();
         metrics::store_gauges(self.sessions.len(), orphans, self.bytes.load(Ordering::Relaxed));
+    }
+
+    fn reconfigure(&self, settings: &Settings) {
+        self.limits.store(Arc::new(StoreLimits::of(settings)));
     }
 
     fn all(&self) -> Vec<Arc<LiveSession>> {

@@ -7,6 +7,7 @@
 mod live;
 mod memory;
 mod redis;
+mod timeline;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +19,9 @@ use streamkeeper_session::{Fault, SessionId};
 pub use live::{Attached, Control, LiveSession, Log, Numbering, Origin, Owner, Phase, Refusal, Source, WholeAnswer};
 pub use memory::{MemoryStore, StoreLimits};
 pub use redis::RedisStore;
+pub use timeline::{Counts, Mark, Stages, Timeline, Told};
 
+use crate::config::Settings;
 use crate::principal::Principal;
 
 /// A store's answer; a remote one takes its time.
@@ -101,6 +104,10 @@ pub trait SessionStore: Send + Sync + std::fmt::Debug {
     /// Every session held here, for the admin port and for draining.
     fn all(&self) -> Vec<Arc<LiveSession>>;
 
+    /// The configuration changed: bounds and routes are those of `settings` from now on. Where the sessions are kept
+    /// cannot change.
+    fn reconfigure(&self, settings: &Settings);
+
     /// Whether other processes may read and take over the sessions.
     fn is_shared(&self) -> bool {
         false
@@ -109,6 +116,11 @@ pub trait SessionStore: Send + Sync + std::fmt::Debug {
     /// Where the events of sessions are kept now.
     fn durability(&self) -> Durability {
         Durability::Memory
+    }
+
+    /// Waits until sessions can be kept as configured, or it is clear that this takes longer.
+    fn ready(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     /// Whether this process may have lost its sessions without knowing: then no pump reads on. When that is settled

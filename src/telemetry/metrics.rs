@@ -1,13 +1,16 @@
 //! Every metric's name, in one place. Labels come from closed sets: routes and upstreams as configured, codes,
-//! results. What the numbers mean for operators: the table in README.md.
+//! results. What the numbers mean for operators: docs/metrics.md, which a test compares with this file.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use streamkeeper_session::{BreakerState, Fault, Gap};
+use streamkeeper_session::{BreakerState, Code, Fault, Gap, GapReason, Kind};
+
+use super::process::Usage;
+use crate::version;
 
 const ERRORS: &str = "stream_errors_total";
 const DURATION: &str = "stream_duration_seconds";
@@ -38,28 +41,132 @@ const STORE_ERRORS: &str = "stream_store_errors_total";
 const STORE_APPENDED: &str = "stream_store_appended_events_total";
 const STORE_BEHIND: &str = "stream_store_behind_sessions";
 const TAKEOVERS: &str = "stream_takeovers_total";
+const RELOADS: &str = "stream_config_reloads_total";
+const RELOAD_OK: &str = "stream_config_reload_ok";
+const LOADED: &str = "stream_config_loaded_timestamp_seconds";
+const SPANS_DROPPED: &str = "stream_spans_dropped_total";
+const LINES_DROPPED: &str = "stream_log_lines_dropped_total";
+const BUILD_INFO: &str = "stream_build_info";
+const MEMORY: &str = "process_resident_memory_bytes";
+const OPEN_FDS: &str = "process_open_fds";
+const MAX_FDS: &str = "process_max_fds";
 
-/// Buckets for times that range from a token's gap to a long answer.
-const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0];
+/// A first event takes from a cached answer's time to that of a model that thinks before it speaks.
+const FIRST_EVENT_SECONDS: [f64; 16] =
+    [0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0];
+/// Events come from many within a millisecond to one within the idle limit.
+const INTERVAL_SECONDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// A whole answer: from a word to the total limit.
+const DURATION_SECONDS: [f64; 12] = [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
+
+/// How a stream ends, as `stream_duration_seconds` says it.
+const OUTCOMES: [&str; 3] = ["completed", "failed", "refused"];
+const RESUME_RESULTS: [&str; 6] = ["replayed", "joined", "seen_whole", "gap", "not_found", "upstream"];
+const FALLBACK_KINDS: [&str; 4] = ["before_content", "after_partial", "native_resume", "continuation"];
+const REFUSALS: [&str; 11] = [
+    "sessions",
+    "sessions_per_principal",
+    "ring_bytes",
+    "readers_per_session",
+    "request_body",
+    "headers",
+    "header_timeout",
+    "body_timeout",
+    "write_timeout",
+    "hosts",
+    "retry_budget",
+];
 
 /// Sets up the recorder of this process; the handle renders it for `/metrics`.
 ///
 /// # Errors
 /// When a recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let mut builder = PrometheusBuilder::new();
-    for name in [DURATION, FIRST_EVENT, INTERVAL] {
-        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &SECONDS)?;
-    }
-    let handle = builder.install_recorder()?;
+    let buckets = |name: &str| Matcher::Full(name.to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(buckets(FIRST_EVENT), &FIRST_EVENT_SECONDS)?
+        .set_buckets_for_metric(buckets(INTERVAL), &INTERVAL_SECONDS)?
+        .set_buckets_for_metric(buckets(DURATION), &DURATION_SECONDS)?
+        .install_recorder()?;
     describe();
+    gauge!(BUILD_INFO, "version" => version::VERSION, "commit" => version::COMMIT.unwrap_or("unknown")).set(1.0);
     for name in [ACTIVE, SESSIONS, ATTACHED, RING_BYTES, ORPHANS, DRAINING, CONNECTIONS] {
         gauge!(name).set(0.0);
     }
-    for name in [REPLAYED, EVICTED, SAVED, REPAIRED] {
+    for name in [REPLAYED, EVICTED, SAVED, REPAIRED, SPANS_DROPPED, LINES_DROPPED] {
         counter!(name).absolute(0);
     }
+    for result in ["ok", "unchanged", "failed"] {
+        counter!(RELOADS, "result" => result).absolute(0);
+    }
+    zero_closed_sets();
+    config_loaded();
     Ok(handle)
+}
+
+/// A counter that first appears with 1 hides its first event from `increase` and `rate`: each of a closed set is there
+/// with 0 from the start.
+fn zero_closed_sets() {
+    for reason in [GapReason::Evicted, GapReason::Epoch, GapReason::Lost] {
+        counter!(GAPS, "reason" => reason.as_str()).absolute(0);
+    }
+    for result in RESUME_RESULTS {
+        counter!(RESUMES, "result" => result).absolute(0);
+    }
+    for kind in FALLBACK_KINDS {
+        for result in ["ok", "failed"] {
+            counter!(FALLBACKS, "kind" => kind, "result" => result).absolute(0);
+        }
+    }
+    for name in REFUSALS {
+        counter!(REFUSED, "name" => name).absolute(0);
+    }
+    counter!(ATTEMPTS, "result" => "ok").absolute(0);
+    for code in Code::ALL {
+        counter!(ATTEMPTS, "result" => code.as_str()).absolute(0);
+        if let Some(stage) = code.stage() {
+            counter!(TIMEOUTS, "stage" => stage).absolute(0);
+        }
+    }
+}
+
+/// What a route counts is there with 0 before its first stream. Known routes are not touched.
+pub fn zero_route(route: &str) {
+    for code in Code::ALL {
+        // What an upstream reports has the type that it says.
+        let kinds: &[Kind] = if *code == Code::UpstreamError { &Kind::ALL } else { &[code.kind()] };
+        for kind in kinds {
+            counter!(ERRORS, "error_type" => kind.as_str(), "code" => code.as_str(), "route" => route.to_owned())
+                .absolute(0);
+        }
+    }
+    counter!(EVENTS, "route" => route.to_owned()).absolute(0);
+    for name in [INTERVAL, FIRST_EVENT] {
+        let _ = histogram!(name, "route" => route.to_owned());
+    }
+    for outcome in OUTCOMES {
+        let _ = histogram!(DURATION, "route" => route.to_owned(), "outcome" => outcome);
+    }
+}
+
+/// What a shared store counts is there with 0 from its start.
+pub fn zero_store() {
+    counter!(STORE_APPENDED).absolute(0);
+    gauge!(STORE_BEHIND).set(0.0);
+    for kind in ["connect", "timeout", "refused", "lost", "fenced"] {
+        counter!(STORE_ERRORS, "kind" => kind).absolute(0);
+    }
+    for result in ["taken", "owner_lost", "lost_race"] {
+        counter!(TAKEOVERS, "result" => result).absolute(0);
+    }
+}
+
+/// What this process takes of its machine.
+pub fn process(usage: &Usage) {
+    gauge!(MEMORY).set(usage.memory as f64);
+    gauge!(OPEN_FDS).set(usage.descriptors as f64);
+    gauge!(MAX_FDS).set(usage.descriptors_most as f64);
 }
 
 fn describe() {
@@ -92,6 +199,15 @@ fn describe() {
     describe_counter!(STORE_APPENDED, "Events that Redis has taken");
     describe_gauge!(STORE_BEHIND, "Sessions with events that Redis does not have yet");
     describe_counter!(TAKEOVERS, "Sessions whose owner was gone, by what became of them here");
+    describe_counter!(RELOADS, "Times that the configuration was read again, by what became of it");
+    describe_gauge!(RELOAD_OK, "1 while the configuration in force is the newest one, 0 after one was refused");
+    describe_gauge!(LOADED, Unit::Seconds, "When the configuration in force was read, in seconds since 1970");
+    describe_counter!(SPANS_DROPPED, "Spans that did not get to the collector");
+    describe_counter!(LINES_DROPPED, "Log lines that did not get to standard error");
+    describe_gauge!(MEMORY, Unit::Bytes, "Resident memory of this process");
+    describe_gauge!(OPEN_FDS, "Open file descriptors");
+    describe_gauge!(MAX_FDS, "File descriptors that this process may open");
+    describe_gauge!(BUILD_INFO, "1: which program this is");
 }
 
 /// A stream ended in `fault`, or was refused with it.
@@ -226,6 +342,24 @@ pub fn refused(limit: &'static str) {
     counter!(REFUSED, "name" => limit).increment(1);
 }
 
+/// The configuration in force was read now.
+pub fn config_loaded() {
+    gauge!(RELOAD_OK).set(1.0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!(LOADED).set(now.as_secs_f64());
+}
+
+/// A new configuration was not taken; the one in force stays.
+pub fn config_rejected() {
+    gauge!(RELOAD_OK).set(0.0);
+}
+
+/// The configuration was read again: `ok` (taken), `unchanged`, `failed` (refused).
+pub fn config_reload(result: &'static str) {
+    counter!(RELOADS, "result" => result).increment(1);
+    if result == "failed" { config_rejected() } else { config_loaded() }
+}
+
 /// Whether Redis can be used.
 pub fn store_up(up: bool) {
     gauge!(STORE_UP).set(f64::from(u8::from(up)));
@@ -251,4 +385,14 @@ pub fn store_behind(sessions: usize) {
 /// The owner of a session was gone: `taken` (somebody goes on with it here), `owner_lost`, `lost_race`.
 pub fn takeover(result: &'static str) {
     counter!(TAKEOVERS, "result" => result).increment(1);
+}
+
+/// Spans were dropped: there was no room for them, or no collector that took them.
+pub fn spans_dropped(spans: u64) {
+    counter!(SPANS_DROPPED).increment(spans);
+}
+
+/// Log lines were dropped: nobody reads them fast enough, or they cannot be written.
+pub fn log_lines_dropped(lines: u64) {
+    counter!(LINES_DROPPED).increment(lines);
 }

@@ -1,9 +1,7 @@
 //! TCP and TLS to an upstream within the connect timeout.
 
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,34 +9,13 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower::Service;
 
 use crate::config::{Protocol, Upstream};
+use crate::tls::{self, TlsError};
 
 use super::BoxError;
-
-/// Why an upstream cannot be dialled at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The system has no certificate authorities.
-    #[error("no certificate authorities found on this system; name a PEM file in `upstreams[].ca`")]
-    NoRoots,
-    /// The configured file cannot be used.
-    #[error("{path}: {reason}; `upstreams[].ca` must name a readable PEM file with certificates")]
-    Ca {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
-}
 
 /// The connect timeout passed.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +30,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(upstream: &Upstream, limit: Duration) -> Result<Self, ConnectError> {
-        let https = upstream.endpoints.iter().any(|endpoint| endpoint.scheme.as_str() == "https");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(if https { roots(upstream.ca.as_deref())? } else { RootCertStore::empty() })
-            .with_no_client_auth();
+    pub(super) fn new(upstream: &Upstream, limit: Duration) -> Result<Self, TlsError> {
+        let tls = tls::client(upstream)?;
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -72,20 +44,6 @@ impl Connector {
         };
         Ok(Self { inner, limit })
     }
-}
-
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, ConnectError> {
-    let mut roots = RootCertStore::empty();
-    let Some(path) = ca else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return if roots.is_empty() { Err(ConnectError::NoRoots) } else { Ok(roots) };
-    };
-    let failed = |reason: String| ConnectError::Ca { path: path.display().to_string(), reason };
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(failed("no certificate in it".to_owned())) } else { Ok(roots) }
 }
 
 impl Service<Uri> for Connector {

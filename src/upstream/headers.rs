@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Uri};
 
@@ -19,6 +19,7 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -46,12 +47,30 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The connection on which a request came.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop {
+    /// Whose it is.
+    pub peer: IpAddr,
+    /// It is in TLS.
+    pub tls: bool,
+    /// Whether what the peer says about hops before it is believed; `None`: nobody decided, so it is passed on.
+    pub believed: Option<bool>,
+}
+
 /// The headers of a request on its way to the upstream.
-pub fn to_upstream(mut headers: HeaderMap, uri: &Uri, peer: IpAddr, request_id: &str) -> HeaderMap {
+pub fn to_upstream(mut headers: HeaderMap, uri: &Uri, hop: Hop, request_id: &str) -> HeaderMap {
     let host = headers.remove(HOST).or_else(|| HeaderValue::from_str(uri.authority()?.as_str()).ok());
     strip_hop_by_hop(&mut headers);
     // Our server has answered `100-continue` by the time the body is read.
     headers.remove(EXPECT);
+    let protocol = if hop.tls { "https" } else { "http" };
+    match hop.believed {
+        None => {}
+        Some(false) => forget_hops(&mut headers),
+        Some(true) => extend_forwarded(&mut headers, hop.peer, protocol),
+    }
+    let peer = hop.peer;
     let before =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ");
     let chain = if before.is_empty() { peer.to_string() } else { format!("{before}, {peer}") };
@@ -61,11 +80,35 @@ pub fn to_upstream(mut headers: HeaderMap, uri: &Uri, peer: IpAddr, request_id: 
     if let (Some(host), Entry::Vacant(place)) = (host, headers.entry(FORWARDED_HOST)) {
         place.insert(host);
     }
-    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(protocol));
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, value);
     }
     headers
+}
+
+/// Removes what a peer says about hops before it.
+fn forget_hops(headers: &mut HeaderMap) {
+    let about_hops =
+        |name: &HeaderName| [FORWARDED, REAL_IP].contains(name) || name.as_str().starts_with("x-forwarded-");
+    let names: Vec<HeaderName> = headers.keys().filter(|name| about_hops(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Adds this hop to `Forwarded` where that is in use (RFC 7239 section 4; its section 6 wants quotes around IPv6).
+fn extend_forwarded(headers: &mut HeaderMap, peer: IpAddr, protocol: &str) {
+    if !headers.contains_key(FORWARDED) {
+        return;
+    }
+    let element = match peer.to_canonical() {
+        IpAddr::V4(peer) => format!("for={peer};proto={protocol}"),
+        IpAddr::V6(peer) => format!("for=\"[{peer}]\";proto={protocol}"),
+    };
+    if let Ok(element) = HeaderValue::from_str(&element) {
+        headers.append(FORWARDED, element);
+    }
 }
 
 /// The same for a request whose answer is to be read as a stream: its body is ours now, and the answer must come plain.
@@ -88,8 +131,55 @@ mod tests {
     }
 
     fn sent(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        to_upstream(headers(pairs), &Uri::from_static("/x"), peer, "r1")
+        through(None, pairs)
+    }
+
+    fn through(believed: Option<bool>, pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let hop = Hop { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), tls: true, believed };
+        to_upstream(headers(pairs), &Uri::from_static("/x"), hop, "r1")
+    }
+
+    const HOPS: [(&str, &str); 7] = [
+        ("x-forwarded-for", "10.1.1.1"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "app.example"),
+        ("x-forwarded-port", "80"),
+        ("x-real-ip", "10.1.1.1"),
+        ("forwarded", "for=10.1.1.1"),
+        ("host", "proxy.example"),
+    ];
+
+    #[test]
+    fn hops_that_a_trusted_peer_names_are_kept_and_extended() {
+        let sent = through(Some(true), &HOPS);
+        assert_eq!(sent["x-forwarded-for"], "10.1.1.1, 127.0.0.1");
+        assert_eq!(sent["x-forwarded-proto"], "http");
+        assert_eq!(sent["x-forwarded-host"], "app.example");
+        assert_eq!(sent["x-forwarded-port"], "80");
+        assert_eq!(sent["x-real-ip"], "10.1.1.1");
+        let forwarded: Vec<_> = sent.get_all("forwarded").iter().collect();
+        assert_eq!(forwarded, ["for=10.1.1.1", "for=127.0.0.1;proto=https"]);
+        assert!(!through(Some(true), &[]).contains_key("forwarded"));
+    }
+
+    #[test]
+    fn hops_that_a_stranger_names_are_replaced_by_the_one_that_is_seen() {
+        let sent = through(Some(false), &HOPS);
+        assert_eq!(sent["x-forwarded-for"], "127.0.0.1");
+        assert_eq!(sent["x-forwarded-proto"], "https");
+        assert_eq!(sent["x-forwarded-host"], "proxy.example");
+        for gone in ["x-forwarded-port", "x-real-ip", "forwarded"] {
+            assert!(!sent.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_decided_hops_are_passed_on() {
+        let sent = through(None, &HOPS);
+        assert_eq!(sent["x-forwarded-for"], "10.1.1.1, 127.0.0.1");
+        assert_eq!(sent["x-forwarded-proto"], "http");
+        assert_eq!(sent["forwarded"], "for=10.1.1.1");
+        assert_eq!(through(None, &[])["x-forwarded-proto"], "https");
     }
 
     #[test]

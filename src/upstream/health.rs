@@ -10,17 +10,32 @@ use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use tokio::task::JoinSet;
 
-use super::{Dialler, Outgoing, Upstreams};
+use super::{Dialler, Group, Outgoing, Upstreams};
 use crate::config::Health;
 
-/// Starts the checks of all upstreams. They end when the set is dropped.
-pub fn watch(upstreams: &Upstreams) -> JoinSet<()> {
-    let mut checks = JoinSet::new();
-    for dialler in upstreams.one_of_each() {
-        let Some(health) = dialler.group().upstream().health.clone() else { continue };
-        for endpoint in 0..dialler.endpoints() {
-            checks.spawn(check(Arc::clone(dialler), endpoint, health.clone()));
+/// The checks that run now. They end when this is dropped.
+#[derive(Debug, Default)]
+pub struct Checks(Vec<(Arc<Group>, JoinSet<()>)>);
+
+impl Checks {
+    /// Starts the checks of all `upstreams` but those that run already, and ends all others.
+    pub fn follow(&mut self, upstreams: &Upstreams) {
+        let mut before = std::mem::take(&mut self.0);
+        for dialler in upstreams.one_of_each() {
+            let runs = before.iter().position(|(group, _)| Arc::ptr_eq(group, dialler.group()));
+            self.0.push(match runs {
+                Some(place) => before.swap_remove(place),
+                None => (Arc::clone(dialler.group()), checks(dialler)),
+            });
         }
+    }
+}
+
+fn checks(dialler: &Arc<Dialler>) -> JoinSet<()> {
+    let mut checks = JoinSet::new();
+    let Some(health) = dialler.group().upstream().health.clone() else { return checks };
+    for endpoint in 0..dialler.endpoints() {
+        checks.spawn(check(Arc::clone(dialler), endpoint, health.clone()));
     }
     checks
 }

@@ -28,12 +28,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use streamkeeper_session::{Code, Fault};
+use streamkeeper_session::{BreakerState, Code, Fault};
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, Protocol, Route, Settings, Upstream};
 use crate::telemetry::metrics;
-pub use connect::ConnectError;
+use crate::tls::TlsError;
 use connect::{ConnectTimedOut, Connector};
 pub use group::{Group, Try, Wish};
 
@@ -76,8 +76,8 @@ impl Dialler {
     /// A dialler with its own pool of connections.
     ///
     /// # Errors
-    /// When the certificate authorities cannot be loaded.
-    fn new(group: &Arc<Group>, connect: Duration) -> Result<Self, ConnectError> {
+    /// When its certificates cannot be used.
+    fn new(group: &Arc<Group>, connect: Duration) -> Result<Self, TlsError> {
         let upstream = group.upstream();
         let connector = Connector::new(upstream, connect)?;
         let client = Client::builder(TokioExecutor::new())
@@ -213,19 +213,48 @@ impl Upstreams {
     /// Diallers for everything in `settings`.
     ///
     /// # Errors
-    /// When the certificate authorities of an upstream cannot be loaded.
-    pub fn new(settings: &Settings, clock: Clock) -> Result<Self, ConnectError> {
-        let groups: Vec<_> = settings.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream, clock))).collect();
+    /// When certificates of an upstream cannot be used.
+    pub fn new(settings: &Settings, clock: Clock) -> Result<Self, TlsError> {
+        Self { groups: Vec::new(), diallers: HashMap::new() }.next(settings, clock)
+    }
+
+    /// The same for other settings. Upstreams that are the same in both go on with what is known about their
+    /// endpoints, and with their connections.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn next(&self, settings: &Settings, clock: Clock) -> Result<Self, TlsError> {
+        let known = |upstream: &Arc<Upstream>| self.groups.iter().find(|group| group.upstream() == upstream).cloned();
+        let group = |upstream| known(upstream).unwrap_or_else(|| Arc::new(Group::new(upstream, clock)));
+        let groups: Vec<_> = settings.upstreams.iter().map(group).collect();
         let mut diallers = HashMap::new();
         for route in &settings.routes {
             for upstream in [&route.upstream].into_iter().chain(&route.failover) {
                 let group = groups.iter().find(|group| group.upstream().name == upstream.name);
                 if let (Some(group), Entry::Vacant(place)) = (group, diallers.entry(key(route, upstream))) {
-                    place.insert(Arc::new(Dialler::new(group, route.timeouts.connect)?));
+                    let known = self.diallers.get(place.key()).filter(|dialler| Arc::ptr_eq(dialler.group(), group));
+                    place.insert(match known {
+                        Some(dialler) => Arc::clone(dialler),
+                        None => Arc::new(Dialler::new(group, route.timeouts.connect)?),
+                    });
                 }
             }
         }
         Ok(Self { groups, diallers })
+    }
+
+    /// A dialler, whichever: for a session whose route is gone and that is only to be ended.
+    pub fn any(&self) -> Option<&Arc<Dialler>> {
+        self.diallers.values().next()
+    }
+
+    /// Upstreams that `next` does not have are shown as well: nobody would change it later.
+    pub fn forget_all_but(&self, next: &Self) {
+        let gone =
+            |group: &&Arc<Group>| !next.groups.iter().any(|other| other.upstream().name == group.upstream().name);
+        for group in self.groups.iter().filter(gone) {
+            metrics::breaker_state(&group.upstream().name, BreakerState::Closed);
+        }
     }
 
     /// The dialler of `route`, which must come from the same settings.

@@ -54,9 +54,15 @@ impl Fleet {
 
     /// `count` replicas on this Redis, whatever state it is in.
     pub async fn on(redis: Redis, count: usize, toml: &str) -> Self {
+        let tomls = vec![toml; count];
+        Self::each(redis, &tomls).await
+    }
+
+    /// A replica for each of these configurations, on this Redis.
+    pub async fn each(redis: Redis, tomls: &[&str]) -> Self {
         let service = Service::start().await;
         let mut replicas = Vec::new();
-        for name in ["a", "b", "c"].iter().take(count) {
+        for (name, toml) in ["a", "b", "c"].iter().zip(tomls) {
             replicas.push(Replica::launch(name, &service, &redis.url(), toml));
         }
         for replica in &mut replicas {

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`process`] | a child process: signals, its end, its log; free ports |
 //! | [`redis`] | a `redis-server` of its own and a client of a few lines |
+//! | [`line`] | a line to a server that can be cut, stand still or be slow |
 //! | [`talk`] | one answer, known beforehand: numbered, continued or neither |
 //! | [`service`] | the upstream: many talks at once, paced |
 //! | [`fleet`] | replicas before one service and one Redis |
@@ -24,6 +25,7 @@
 
 pub mod fleet;
 pub mod judge;
+pub mod line;
 pub mod process;
 pub mod redis;
 pub mod rider;
@@ -33,6 +35,7 @@ pub mod talk;
 use std::time::{Duration, Instant};
 
 pub use fleet::{Fleet, Replica};
+pub use line::Line;
 pub use redis::{Redis, Word};
 pub use rider::{End, Moment, Rider, Riding, Told, anywhere, at, other};
 pub use service::{Answering, Asked, Hold, Service};

@@ -85,6 +85,14 @@ impl Redis {
         redis
     }
 
+    /// One that is started with these arguments as well.
+    pub async fn with(arguments: &[&str]) -> Self {
+        let mut redis = Self::down();
+        redis.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        redis.revive().await;
+        redis
+    }
+
     /// One that does not run yet.
     pub fn down() -> Self {
         let dir = TempDir::new().expect("a directory of the story's");

@@ -10,6 +10,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`collector`] | what a collector of spans gets |
+//! | [`configured`] | a proxy whose configuration is a file |
+//! | [`pki`] | certificates, and TLS of test clients and upstreams |
 //! | [`script`] | what an upstream does with one request, written as a chain |
 //! | [`upstream`] | the upstream that does it, and what it saw |
 //! | [`proxy`] | the proxy under test, from TOML |
@@ -21,7 +24,10 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "every story uses another part of this")]
 
 pub mod client;
+pub mod collector;
+pub mod configured;
 pub mod events;
+pub mod pki;
 pub mod proxy;
 pub mod reply;
 pub mod script;
@@ -33,6 +39,8 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use client::Request;
+pub use collector::{Collector, Told};
+pub use configured::Configured;
 pub use events::Event;
 pub use proxy::Proxy;
 pub use reply::{BodyEnd, Reply};

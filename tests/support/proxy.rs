@@ -154,7 +154,8 @@ fn tables(value: &mut Value) -> impl Iterator<Item = &mut Table> {
     value.as_array_mut().expect("a list").iter_mut().filter_map(Value::as_table_mut)
 }
 
-fn recorder() -> PrometheusHandle {
+/// The one recorder of this test process.
+pub fn recorder() -> PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     RECORDER.get_or_init(|| telemetry::metrics::install().expect("one recorder for each process")).clone()
 }

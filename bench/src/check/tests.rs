@@ -105,3 +105,30 @@ fn a_missing_a_repeated_and_a_foreign_id_are_seen() {
         assert!(matches!(found, Err(Mismatch::Id(_))), "{ids:?}: {found:?}");
     }
 }
+
+#[test]
+fn the_rest_of_a_stream_begins_right_after_the_first_event_and_nowhere_else() {
+    let whole = numbered(&["abc.1.1", "abc.1.2", "abc.1.3"]);
+    let second = memchr::memmem::find(&whole, b"id: abc.1.2").expect("it is there");
+    let expected = expected(Shape::Generic, 2, true);
+    let rest = |id: &str, body: &[u8]| {
+        let mut checker = Checker::after_first(expected, id)?;
+        checker.feed(body, |_| {})?;
+        checker.finish()
+    };
+    assert_eq!(rest("abc.1.1", &whole[second..]), Ok(Tally { events: 1, ids: 2, ..Tally::default() }));
+    assert!(matches!(rest("abc.1.1", &whole), Err(Mismatch::Id(_))), "the first one again");
+    assert!(matches!(rest("abd.1.1", &whole[second..]), Err(Mismatch::Id(_))), "another session");
+    assert!(matches!(rest("abc", &[]), Err(Mismatch::Id(_))), "no id");
+}
+
+#[test]
+fn once_all_events_are_there_the_first_ones_id_is_known() {
+    let whole = numbered(&["abc.1.4", "abc.1.5", "abc.1.6"]);
+    let end = memchr::memmem::find(&whole, b"id: abc.1.6").expect("it is there");
+    let mut checker = Checker::new(expected(Shape::Generic, 2, true));
+    assert!(!checker.has_all_events());
+    checker.feed(&whole[..end], |_| {}).expect("well formed");
+    assert!(checker.has_all_events());
+    assert_eq!(checker.first_id().as_deref(), Some("abc.1.4"));
+}

@@ -16,6 +16,6 @@ impl Peer for Direct {
     }
 
     fn start(&self, ground: &Ground<'_>) -> Result<Started, Failure> {
-        Ok(Started { address: ground.upstream, process: None })
+        Ok(Started { address: ground.upstream, process: None, store: None })
     }
 }

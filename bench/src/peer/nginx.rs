@@ -33,7 +33,7 @@ impl Peer for Nginx {
         command.arg("-p").arg(ground.directory).arg("-c").arg(&configuration);
         command.arg("-e").arg(ground.directory.join("nginx-error.log"));
         let process = Process::start(self.name(), command, address, ground.directory)?;
-        Ok(Started { address, process: Some(process) })
+        Ok(Started { address, process: Some(process), store: None })
     }
 }
 

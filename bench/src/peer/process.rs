@@ -31,7 +31,7 @@ impl Process {
     /// # Errors
     ///
     /// It cannot be run, ends at once, or does not listen in time.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &'static str,
         mut command: Command,
         address: SocketAddr,

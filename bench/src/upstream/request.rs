@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn the_clients_own_requests_are_understood() {
-        let get = Shape::Generic.request("127.0.0.1:1", 17);
+        let get = Shape::Generic.request("127.0.0.1:1", 17, None);
         assert_eq!(parse(&get), Some(Head { stream: 17, body: 0 }));
-        let post = Shape::OpenAi.request("127.0.0.1:1", 3);
+        let post = Shape::OpenAi.request("127.0.0.1:1", 3, None);
         let body = post.len() - (memmem::find(&post, b"\r\n\r\n").expect("a head") + 4);
         assert_eq!(parse(&post), Some(Head { stream: 3, body }));
     }

@@ -26,6 +26,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 5] = [Self::Validation, Self::Business, Self::System, Self::Timeout, Self::RateLimit];
+
     /// The wire form.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,9 +42,7 @@ impl Kind {
 
     /// Reads the wire form.
     pub fn from_wire(text: &str) -> Option<Self> {
-        [Self::Validation, Self::Business, Self::System, Self::Timeout, Self::RateLimit]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

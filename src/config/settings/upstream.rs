@@ -1,14 +1,15 @@
 //! An upstream as the program uses it: where it is, how it is treated, and what requests to it carry.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 use streamkeeper_session::BreakerPlan;
 
+use super::pem::{Identity, Pem};
+
 /// A named group of equivalent endpoints.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     /// Unique name; a metric label.
     pub name: String,
@@ -16,8 +17,10 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// Which HTTP version to speak.
     pub protocol: Protocol,
-    /// A PEM file of certificate authorities instead of the system's.
-    pub ca: Option<PathBuf>,
+    /// Certificate authorities instead of the system's.
+    pub ca: Option<Pem>,
+    /// Who this is to the upstream, where that asks for a certificate.
+    pub client_cert: Option<Identity>,
     /// When an endpoint is left alone, and for how long.
     pub breaker: BreakerPlan,
     /// How much of the load may be retries.

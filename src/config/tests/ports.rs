@@ -58,7 +58,49 @@ fn an_authority_file_is_opened_when_the_file_is_read() {
     env.files.insert("ca.pem", "nonsense");
     assert!(parse(&text, &env).expect_err("no PEM").to_string().contains("no PEM certificate"));
     env.files.insert("ca.pem", "-----BEGIN CERTIFICATE-----\n");
-    assert_eq!(parse(&text, &env).expect("valid").upstreams[0].ca.as_deref(), Some(Path::new("ca.pem")));
+    let settings = parse(&text, &env).expect("valid");
+    let ca = settings.upstreams[0].ca.as_ref().expect("an authority");
+    assert_eq!((ca.path.as_path(), &*ca.text), (Path::new("ca.pem"), "-----BEGIN CERTIFICATE-----\n"));
+}
+
+#[test]
+fn a_certificate_and_its_key_go_together_and_the_key_is_never_shown() {
+    let mut env = Fake::default();
+    env.files.insert("cert.pem", "-----BEGIN CERTIFICATE-----\n");
+    env.files.insert("key.pem", "-----BEGIN EC PRIVATE KEY-----\nhunter2\n");
+    let read = |tls: &str| parse(&format!("{LLM}[listen]\ntls = {tls}\n"), &env);
+    let settings = read("{ cert = \"cert.pem\", key = \"key.pem\" }").expect("valid");
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("key.pem") && !shown.contains("hunter2"), "{shown}");
+    assert!(settings.listen.tls.is_some_and(|tls| tls.key.text.contains("hunter2")));
+    for (tls, reason) in [
+        ("{ cert = \"cert.pem\" }", "listen.tls.key: missing; a certificate and its key go together"),
+        ("{ key = \"key.pem\" }", "listen.tls.cert: missing"),
+        ("{ cert = \"key.pem\", key = \"key.pem\" }", "listen.tls.cert: the file holds no PEM certificate"),
+        ("{ cert = \"cert.pem\", key = \"cert.pem\" }", "listen.tls.key: the file holds no PEM private key"),
+        ("{ cert = \"cert.pem\", key = \"nowhere.pem\" }", "listen.tls.key: the file cannot be read"),
+        ("\"cert.pem\"", "listen.tls: expected a table, found a string"),
+    ] {
+        let problems = read(tls).expect_err(tls).to_string();
+        assert!(problems.starts_with(reason) && problems.lines().count() == 1, "{tls}: {problems}");
+    }
+}
+
+#[test]
+fn proxies_are_trusted_by_address_or_network() {
+    assert_eq!(good("").listen.believes([10, 0, 0, 1].into()), None, "nobody was named");
+    let listen = good("[listen]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]").listen;
+    for (peer, believed) in [("10.9.8.7", true), ("::1", true), ("::2", false), ("127.0.0.1", false)] {
+        assert_eq!(listen.believes(peer.parse().expect("an address")), Some(believed), "{peer}");
+    }
+    assert_eq!(good("[listen]\ntrusted_proxies = []").listen.believes([10, 0, 0, 1].into()), Some(false));
+    for wrong in ["10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "::1/129", "proxy.example", ""] {
+        let problems = bad(&format!("[listen]\ntrusted_proxies = [\"{wrong}\"]"));
+        assert!(
+            problems.starts_with("listen.trusted_proxies[0]: ") && problems.contains("no IP address"),
+            "{problems}"
+        );
+    }
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Batch {
             Some(top) => batch.command.write_arg_fmt(top),
             None => batch.command.write_arg(b""),
         }
-        let about = batch.about(session, log, shared.me);
+        let about = batch.about(session, log, shared.me, removed);
         let entries = batch.entries(log, shared.me);
         if !entries && !about && !ask {
             return None;
@@ -106,15 +106,18 @@ impl Batch {
         Some(batch)
     }
 
-    /// The hash's part. Before anything was opened it is worth a command only if somebody asks for one.
-    fn about(&mut self, session: &LiveSession, log: &Log, me: Replica) -> bool {
+    /// The hash's part. `false` if there is none.
+    fn about(&mut self, session: &LiveSession, log: &Log, me: Replica, removed: bool) -> bool {
+        if removed {
+            self.command.write_arg(b"-1");
+            return false;
+        }
         let opening = (self.after.told != Told::All).then(|| meta::opening(log)).flatten();
         let mut fields = Vec::new();
         if self.after.told == Told::Nothing {
             fields = meta::beginning(session, me);
             self.after.told = Told::Beginning;
         }
-        let opens = opening.is_some();
         if let Some(opening) = opening {
             fields.extend(opening);
             self.after.told = Told::All;
@@ -124,7 +127,7 @@ impl Batch {
             self.command.write_arg(name.as_bytes());
             self.command.write_arg(value);
         }
-        opens
+        !fields.is_empty()
     }
 
     /// The entries. `false` if there are none.

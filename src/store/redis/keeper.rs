@@ -11,6 +11,7 @@ use streamkeeper_session::{Code, SessionId};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::bell::{Bell, Round};
+use super::drop_keys;
 use super::keys::Replica;
 use super::link::Trouble;
 use super::mirror::Mirror;
@@ -90,7 +91,8 @@ fn wake_pumps(shared: &Shared) {
 /// Redis has been away for `down`.
 fn while_down(shared: &Shared, down: Duration) {
     let memory = shared.settings.on_failure == OnFailure::Memory;
-    if shared.settings.acknowledged && (memory || down > shared.settings.lease) {
+    let given_up = down > if memory { shared.settings.timeout } else { shared.settings.lease };
+    if shared.settings.acknowledged && given_up {
         for owned in &shared.owned {
             if !memory {
                 owned.session.stop(Code::StoreUnavailable.into());
@@ -125,12 +127,15 @@ async fn hold(shared: &Arc<Shared>) {
             renewed = Instant::now();
         }
         attend(shared).await;
-        // After a break everybody needs the time to come back and renew.
-        if watched.elapsed() >= shared.settings.lease / 4 && up_since.elapsed() >= shared.settings.lease {
-            let owners = shared.mirrors.iter().filter(|mirror| !mirror.session.is_ended());
-            let owners: HashSet<_> = owners.filter_map(|mirror| mirror.lock().owner).collect();
-            look_after(shared, owners).await;
+        if watched.elapsed() >= shared.settings.lease / 4 {
             watched = Instant::now();
+            expire(shared);
+            // After a break everybody needs the time to come back and renew.
+            if up_since.elapsed() >= shared.settings.lease {
+                let running = shared.mirrors.iter().filter(|mirror| !mirror.session.is_ended());
+                let owners: HashSet<_> = running.filter_map(|mirror| mirror.lock().owner).collect();
+                look_after(shared, owners).await;
+            }
         }
     }
 }
@@ -140,7 +145,7 @@ async fn renew(shared: &Shared) -> Result<(), Trouble> {
     let renewed = shared.link.ask_one(shared.lease()).await;
     if let Err(trouble) = renewed {
         metrics::store_error(trouble.kind());
-        shared.link.hang_up();
+        shared.link.hang_up(&trouble);
         return Err(trouble);
     }
     if late {
@@ -156,7 +161,7 @@ async fn renew(shared: &Shared) -> Result<(), Trouble> {
 /// Sees to each session that has something to do with other replicas.
 async fn attend(shared: &Shared) {
     let now = shared.clock.now();
-    let (mut attached, mut stops, mut idle) = (Round::default(), Round::default(), Vec::new());
+    let (mut attached, mut idle) = (Round::default(), Vec::new());
     for mirror in &shared.mirrors {
         let readers = mirror.session.control.peek(|control| control.readers);
         let ended = mirror.session.is_ended();
@@ -176,15 +181,37 @@ async fn attend(shared: &Shared) {
             shared.looks.push(mirror.session.id);
         }
         let Some(owner) = state.owner else { continue };
-        if state.stop {
-            stops.add(owner, mirror.session.id);
-        }
         if readers != state.told || (readers > 0 && state.told_at + shared.settings.lease / 2 <= now) {
             (state.told, state.told_at) = (readers, now);
             attached.add(owner, (mirror.session.id, readers));
         }
     }
     idle.iter().for_each(|mirror| let_go(shared, mirror));
+    stop_elsewhere(shared).await;
+    shared.ring(attached.into_bells(|counts| Bell::Attached(shared.me, counts))).await;
+}
+
+/// Asks the owners of sessions for their end, again and again until there is one; what has no owner ends here.
+pub(super) async fn stop_elsewhere(shared: &Shared) {
+    let (mut stops, mut orphans) = (Round::default(), Vec::new());
+    for mirror in shared.mirrors.iter().filter(|mirror| mirror.lock().stop && !mirror.session.is_ended()) {
+        match mirror.lock().owner {
+            Some(owner) if mirror.session.control.peek(|control| control.owner != Owner::Nobody) => {
+                stops.add(owner, mirror.session.id);
+            }
+            _ => orphans.push(mirror.session.id),
+        }
+    }
+    for id in orphans {
+        shared.mirrors.remove(&id.as_u128());
+        drop_keys(shared, id, false).await;
+    }
+    shared.ring(stops.into_bells(Bell::Stop)).await;
+}
+
+/// Forgets clients at other replicas that were not heard of any more.
+fn expire(shared: &Shared) {
+    let now = shared.clock.now();
     for owned in &shared.owned {
         let remote = {
             let mut state = owned.lock();
@@ -193,9 +220,6 @@ async fn attend(shared: &Shared) {
         };
         count_remote(&owned.session, remote);
     }
-    metrics::store_behind(shared.news.len());
-    shared.ring(stops.into_bells(Bell::Stop)).await;
-    shared.ring(attached.into_bells(|counts| Bell::Attached(shared.me, counts))).await;
 }
 
 fn count_remote(session: &crate::store::LiveSession, remote: usize) {

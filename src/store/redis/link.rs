@@ -160,8 +160,10 @@ impl Link {
     }
 
     /// Gives the connection up.
-    pub(super) fn hang_up(&self) {
-        self.conn.send_replace(None);
+    pub(super) fn hang_up(&self, trouble: &Trouble) {
+        if self.conn.send_replace(None).is_some() {
+            tracing::warn!(kind = trouble.kind(), cause = %trouble, "the connection to Redis is given up");
+        }
     }
 
     /// Asks `commands` at once. An answer stands where its command stood; one that Redis refused is an error there.
@@ -171,8 +173,8 @@ impl Link {
     pub(super) async fn ask(&self, commands: Vec<Cmd>) -> Result<Vec<RedisResult<Value>>, Trouble> {
         let conn = self.conn.borrow().clone().ok_or(Trouble::Away)?;
         let answers = self.ask_over(conn, commands).await;
-        if answers.is_err() {
-            self.hang_up();
+        if let Err(trouble) = &answers {
+            self.hang_up(trouble);
         }
         answers
     }

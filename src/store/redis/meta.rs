@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use http::header::{AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::keys::Replica;
 use super::record::bytes;
@@ -21,6 +21,7 @@ pub(super) struct Meta {
     pub(super) note: Option<Box<str>>,
     pub(super) request_id: String,
     pub(super) fingerprint: u128,
+    /// Who reads it; `None` if that one gave it up.
     pub(super) owner: Option<Replica>,
     /// What is decided when its first events come.
     pub(super) opening: Option<Opening>,
@@ -48,6 +49,13 @@ pub(super) fn beginning(session: &LiveSession, owner: Replica) -> Vec<(&'static 
         fields.push(("note", note.as_bytes().to_vec()));
     }
     fields
+}
+
+/// The command that says that nobody owns a session any more, if it is still there.
+pub(super) fn release(key: &str) -> Cmd {
+    let mut eval = redis::cmd("EVAL");
+    eval.arg("if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'owner', '') end").arg(1).arg(key);
+    eval
 }
 
 /// The fields that its first events decide; `None` before.

@@ -18,6 +18,9 @@ use crate::telemetry::metrics;
 
 /// Entries read in one go.
 const PAGE: usize = 512;
+/// A hash that Redis has dropped is looked for so often, with this pause between two looks.
+const REWRITES: usize = 20;
+const REWRITE: Duration = Duration::from_millis(50);
 
 /// A session that is read elsewhere.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct State {
     pub(super) looked_at: Duration,
     /// Its client asked for its end.
     pub(super) stop: bool,
+    /// This process is about to own it: what is read from here on is its own.
+    pub(super) retired: bool,
 }
 
 impl Mirror {
@@ -54,6 +59,7 @@ impl Mirror {
             idle_since: None,
             looked_at: Duration::ZERO,
             stop: false,
+            retired: false,
         };
         Self { session, state: Mutex::new(state) }
     }
@@ -88,20 +94,20 @@ pub(super) async fn look(shared: &Shared, mirrors: &[Arc<Mirror>]) -> Result<(),
     while !left.is_empty() {
         let mut commands = Vec::new();
         for mirror in &left {
-            let (id, state) = (mirror.session.id, mirror.lock());
-            commands.push(hash(shared, id));
-            commands.push(entries_after(shared, id, state.last));
+            commands.push(entries_after(shared, mirror.session.id, mirror.lock().last));
         }
-        let answers = shared.link.ask(commands).await?;
-        let mut answers = answers.into_iter();
+        let asked_for_hash: Vec<_> = left.iter().filter(|mirror| mirror.wants_hash()).cloned().collect();
+        commands.extend(asked_for_hash.iter().map(|mirror| hash(shared, mirror.session.id)));
+        let mut answers = shared.link.ask(commands).await?.into_iter();
         let mut more = Vec::new();
-        for mirror in left {
-            let (Some(meta), Some(page)) = (answers.next(), answers.next()) else { break };
-            if let Some(meta) = Meta::read(meta?) {
-                mirror.take_meta(meta);
-            }
+        for (mirror, page) in left.into_iter().zip(answers.by_ref()) {
             if mirror.take(shared, page?) {
                 more.push(mirror);
+            }
+        }
+        for (mirror, meta) in asked_for_hash.into_iter().zip(answers) {
+            if let Some(meta) = Meta::read(meta?) {
+                mirror.take_meta(meta);
             }
         }
         left = more;
@@ -127,6 +133,11 @@ fn entries_after(shared: &Shared, id: SessionId, last: Option<EntryId>) -> Cmd {
 }
 
 impl Mirror {
+    /// Whether there is something that only the hash can tell.
+    fn wants_hash(&self) -> bool {
+        self.lock().owner.is_none() || self.session.log.peek(|log| matches!(log.phase, Phase::Pending))
+    }
+
     fn take_meta(&self, meta: Meta) {
         let mut state = self.lock();
         // What a mark in the stream said is newer than the hash, unless the hash is all there is.
@@ -146,9 +157,12 @@ impl Mirror {
         let now = shared.clock.now();
         let Value::Array(page) = page else { return false };
         let full = page.len() == PAGE;
-        self.lock().looked_at = now;
-        if page.is_empty() {
-            return false;
+        {
+            let mut state = self.lock();
+            state.looked_at = now;
+            if page.is_empty() || state.retired {
+                return false;
+            }
         }
         let mut owner = None;
         let mut last = None;
@@ -156,7 +170,7 @@ impl Mirror {
             for entry in page {
                 let Some(entry) = Entry::read(entry) else { return false };
                 last = Some(entry.id);
-                if let Some(replica) = apply(log, entry, shared.session, now) {
+                if let Some(replica) = apply(log, entry, shared.session(), now) {
                     owner = Some(replica);
                 }
             }
@@ -183,12 +197,12 @@ impl Mirror {
 /// # Errors
 /// When Redis could not be asked.
 pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mirror>>, Trouble> {
-    let Some(meta) = Meta::read(shared.link.ask_one(hash(shared, id)).await?) else { return Ok(None) };
-    let Some(route) = shared.routes.iter().find(|route| route.name == meta.route) else {
+    let Some(meta) = meta_of(shared, id).await? else { return Ok(None) };
+    let Some(route) = shared.route(&meta.route) else {
         tracing::warn!(session = %id, route = meta.route, "a session of a route that this replica does not have");
         return Ok(None);
     };
-    let Some(dialect) = crate::dialect::by_name(&meta.dialect, route) else { return Ok(None) };
+    let Some(dialect) = crate::dialect::by_name(&meta.dialect, &route) else { return Ok(None) };
     let now = shared.clock.now();
     let session = LiveSession::new(
         Origin {
@@ -196,12 +210,12 @@ pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mi
             principal: meta.principal,
             request_id: meta.request_id,
             fingerprint: meta.fingerprint,
-            route: Arc::clone(route),
+            route,
             dialect,
             note: meta.note,
             started: now,
         },
-        shared.session,
+        shared.session(),
     );
     session.control.update(|control| control.owner = Owner::Elsewhere);
     if let Some(opening) = meta.opening {
@@ -209,7 +223,28 @@ pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mi
     }
     let mirror = Arc::new(Mirror::new(Arc::new(session), meta.owner, now));
     look(shared, &[Arc::clone(&mirror)]).await?;
+    if meta.owner.is_none() {
+        mirror.lock().owner = None;
+        mirror.session.control.update(|control| control.owner = Owner::Nobody);
+    }
     Ok(Some(mirror))
+}
+
+/// What the hash of a session says. If Redis has dropped the hash alone its owner writes it again with its next event;
+/// that is waited for.
+async fn meta_of(shared: &Shared, id: SessionId) -> Result<Option<Meta>, Trouble> {
+    for _ in 0..REWRITES {
+        let mut exists = cmd("EXISTS");
+        exists.arg(shared.keys.log(id));
+        let answers = shared.link.ask(vec![hash(shared, id), exists]).await?;
+        let [meta, exists] = <[_; 2]>::try_from(answers).unwrap_or([Ok(Value::Nil), Ok(Value::Nil)]);
+        let meta = Meta::read(meta?);
+        if meta.is_some() || exists? != Value::Int(1) {
+            return Ok(meta);
+        }
+        tokio::time::sleep(REWRITE).await;
+    }
+    Ok(None)
 }
 
 fn open(log: &mut Log, opening: Opening) {

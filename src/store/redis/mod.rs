@@ -18,13 +18,14 @@ mod mirror;
 mod names;
 mod record;
 mod shared;
+mod takeover;
 mod writer;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisWrite as _, cmd};
+use redis::cmd;
 use streamkeeper_session::{Code, Fault, SessionId};
 use tokio::task::JoinSet;
 
@@ -33,13 +34,12 @@ use self::bell::Bell;
 use self::keys::Replica;
 use self::link::{Link, Trouble};
 use self::mirror::Mirror;
-use self::record::{EntryId, bytes};
 use self::shared::Shared;
 use self::writer::Owned;
 use super::memory::{has_failed, joined};
-use super::{Answer, Durability, LiveSession, MemoryStore, Name, Opened, Owner, Phase, SessionStore};
+use super::{Answer, Durability, LiveSession, MemoryStore, Name, Opened, Phase, SessionStore};
 use crate::clock::{Clock, Entropy};
-use crate::config::{self, OnFailure, Route};
+use crate::config::{self, OnFailure, Route, Settings};
 use crate::principal::Principal;
 use crate::telemetry::metrics;
 
@@ -93,6 +93,9 @@ impl RedisStore {
         let shared = &self.shared;
         if shared.local.holds(id) {
             return Ok(shared.local.get(id, principal));
+        }
+        if shared.mirror(id).is_some_and(|mirror| mirror.lock().stop) {
+            return Ok(None);
         }
         let Some(mirror) = mirror::load(shared, id).await? else { return Ok(None) };
         if mirror.session.principal != principal {
@@ -148,18 +151,7 @@ impl RedisStore {
 
     async fn disown(&self, id: SessionId) {
         self.shared.owned.remove(&id.as_u128());
-        self.drop_keys(id, false).await;
-    }
-
-    /// The session's keys go; its events stay a moment for those who are about to read the end of them.
-    async fn drop_keys(&self, id: SessionId, keep_log: bool) {
-        let keys = &self.shared.keys;
-        let mut del = cmd("DEL");
-        del.arg(keys.meta(id));
-        if !keep_log {
-            del.arg(keys.log(id));
-        }
-        let _ = self.shared.link.ask_one(del).await;
+        drop_keys(&self.shared, id, false).await;
     }
 
     async fn open_shared(&self, session: Arc<LiveSession>, names: Vec<Name>) -> Opened {
@@ -205,57 +197,25 @@ impl RedisStore {
         let opened = shared.local.open(Arc::clone(&session), names).await;
         if !matches!(opened, Opened::New) {
             self.disown(session.id).await;
-        } else if !newest.is_empty() {
+            return opened;
+        }
+        // By the time its client knows of it, so should the others.
+        writer::again(shared, &session);
+        if !newest.is_empty() {
             let _ = shared.link.ask(newest).await;
         }
         opened
     }
+}
 
-    /// Writes the mark of a new owner behind the newest entry.
-    async fn mark(&self, mirror: &Mirror) -> Result<Option<EntryId>, Trouble> {
-        let (shared, session) = (&self.shared, &mirror.session);
-        let last = mirror.lock().last;
-        let (mark, sealed) = session.log.peek(|log| {
-            let mark = EntryId { epoch: log.epochs.current() + 1, seq: log.ring.next_seq() - 1 };
-            (mark, log.ring.end().is_some())
-        });
-        if sealed {
-            return Ok(None);
-        }
-        let mut append = shared.scripts.append(&shared.keys.log(session.id), &shared.keys.meta(session.id));
-        match last {
-            Some(last) => append.write_arg_fmt(last),
-            None => append.write_arg(b""),
-        }
-        let me = shared.me.to_string();
-        append.arg(2).arg("owner").arg(&me).arg(mark.to_string()).arg(2).arg("o").arg(&me);
-        append.arg("").arg(shared.lifetime(&session.route));
-        Ok((bytes(shared.link.ask_one(append).await?).as_deref() == Some(b"OK")).then_some(mark))
+/// A session's keys go; with `keep_log` its events stay a moment, for those who are about to read the end of them.
+async fn drop_keys(shared: &Shared, id: SessionId, keep_log: bool) {
+    let mut del = cmd("DEL");
+    del.arg(shared.keys.meta(id));
+    if !keep_log {
+        del.arg(shared.keys.log(id));
     }
-
-    async fn take_over_shared(&self, session: &Arc<LiveSession>) -> Result<bool, Trouble> {
-        let shared = &self.shared;
-        let Some(mirror) = shared.mirror(session.id) else { return Ok(false) };
-        mirror::look(shared, &[Arc::clone(&mirror)]).await?;
-        if session.control.peek(|control| control.owner != Owner::Nobody) {
-            return Ok(false);
-        }
-        let Some(mark) = self.mark(&mirror).await? else {
-            shared.looks.push(session.id);
-            return Ok(false);
-        };
-        self.own(session, Written::taken_over(mark));
-        shared.mirrors.remove(&session.id.as_u128());
-        shared.local.began(session);
-        session.log.update(|log| {
-            log.epochs.begin(mark.epoch, mark.seq + 1);
-            if shared.settings.acknowledged {
-                log.shown = mark.seq + 1;
-            }
-        });
-        session.control.update(|control| control.owner = Owner::Here);
-        Ok(true)
-    }
+    let _ = shared.link.ask_one(del).await;
 }
 
 fn unavailable() -> Fault {
@@ -297,11 +257,9 @@ impl SessionStore for RedisStore {
         Box::pin(async move {
             self.shared.local.forget(id);
             if let Some(mirror) = self.shared.mirror(id) {
+                // Its owner drops the keys. If that is gone, the keeper does.
                 mirror.lock().stop = true;
-                let owner = mirror.lock().owner;
-                if let Some(owner) = owner {
-                    self.shared.ring(vec![(owner, Bell::Stop(vec![id]))]).await;
-                }
+                return keeper::stop_elsewhere(&self.shared).await;
             }
             if let Some(owned) = self.shared.owned(id) {
                 owned.lock().removed = true;
@@ -309,7 +267,7 @@ impl SessionStore for RedisStore {
                     return self.disown(id).await;
                 }
             }
-            self.drop_keys(id, true).await;
+            drop_keys(&self.shared, id, true).await;
         })
     }
 
@@ -323,12 +281,19 @@ impl SessionStore for RedisStore {
     }
 
     fn sweep(&self, now: Duration) {
+        // Here, not in the keeper: it matters most while Redis is away.
+        metrics::store_behind(self.shared.news.len());
         self.shared.local.sweep(now);
         // What the budget made us forget is not kept for Redis' sake.
         self.shared.owned.retain(|_, owned| {
             let ended = owned.session.is_ended();
             !ended || owned.lock().removed || self.shared.local.holds(owned.session.id)
         });
+    }
+
+    fn reconfigure(&self, settings: &Settings) {
+        self.shared.local.reconfigure(settings);
+        self.shared.set_rules(settings.session, settings.routes.clone());
     }
 
     fn all(&self) -> Vec<Arc<LiveSession>> {
@@ -341,6 +306,12 @@ impl SessionStore for RedisStore {
 
     fn durability(&self) -> Durability {
         if self.shared.link.is_up() { Durability::Redis } else { Durability::Memory }
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let _ = tokio::time::timeout(self.shared.settings.timeout, self.shared.link.until_up()).await;
+        })
     }
 
     fn in_doubt(&self) -> bool {
@@ -356,6 +327,11 @@ impl SessionStore for RedisStore {
         if session.log.peek(|log| log.parted.is_some()) {
             return;
         }
+        // From here on everything in the log comes from Redis; what it never took nobody is to see.
+        session.log.update(|log| {
+            log.ring.truncate(log.shown);
+            log.shown = u64::MAX;
+        });
         let mirror = Mirror::new(Arc::clone(session), None, self.shared.clock.now());
         self.shared.mirrors.insert(session.id.as_u128(), Arc::new(mirror));
         self.shared.looks.push(session.id);
@@ -370,9 +346,11 @@ impl SessionStore for RedisStore {
                 heirs.extend(owned.lock().followers.replicas());
             }
             let _ = writer::flush(shared, &ids, false).await;
-            let mut release = cmd("DEL");
-            release.arg(shared.keys.lease(shared.me));
-            let _ = shared.link.ask_one(release).await;
+            let mut releases: Vec<_> = ids.iter().map(|id| meta::release(&shared.keys.meta(*id))).collect();
+            let mut lease = cmd("DEL");
+            lease.arg(shared.keys.lease(shared.me));
+            releases.push(lease);
+            let _ = shared.link.ask(releases).await;
             heirs.sort_unstable_by_key(Replica::to_string);
             heirs.dedup();
             shared.ring(heirs.into_iter().map(|heir| (heir, Bell::Gone(shared.me))).collect()).await;

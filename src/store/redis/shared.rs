@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use redis::{Cmd, Script, cmd};
 use streamkeeper_session::SessionId;
@@ -24,8 +25,8 @@ use crate::store::MemoryStore;
 pub(super) struct Shared {
     pub(super) me: Replica,
     pub(super) settings: config::Redis,
-    pub(super) session: config::Session,
-    pub(super) routes: Vec<Arc<Route>>,
+    /// What follows the configuration.
+    rules: ArcSwap<Rules>,
     pub(super) clock: Clock,
     pub(super) keys: Keys,
     pub(super) scripts: Scripts,
@@ -44,6 +45,13 @@ pub(super) struct Shared {
     pub(super) flushing: tokio::sync::Mutex<()>,
     /// Until then the lease surely runs, in milliseconds on the clock.
     lease_until: AtomicU64,
+}
+
+/// What the configuration says of sessions, and may say otherwise later.
+#[derive(Debug)]
+struct Rules {
+    session: config::Session,
+    routes: Vec<Arc<Route>>,
 }
 
 /// The scripts and their names in Redis.
@@ -68,8 +76,7 @@ impl Shared {
             me,
             keys: Keys::new(&settings.prefix),
             settings,
-            session,
-            routes,
+            rules: ArcSwap::from_pointee(Rules { session, routes }),
             clock,
             scripts: Scripts {
                 append: Script::new(include_str!("append.lua")),
@@ -84,6 +91,21 @@ impl Shared {
             flushing: tokio::sync::Mutex::default(),
             lease_until: AtomicU64::new(0),
         }
+    }
+
+    /// These hold for what is read and written from now on.
+    pub(super) fn set_rules(&self, session: config::Session, routes: Vec<Arc<Route>>) {
+        self.rules.store(Arc::new(Rules { session, routes }));
+    }
+
+    /// Bounds of one session.
+    pub(super) fn session(&self) -> config::Session {
+        self.rules.load().session
+    }
+
+    /// The route of this name, if there is one.
+    pub(super) fn route(&self, name: &str) -> Option<Arc<Route>> {
+        self.rules.load().routes.iter().find(|route| route.name == name).cloned()
     }
 
     pub(super) fn owned(&self, id: SessionId) -> Option<Arc<Owned>> {
@@ -113,12 +135,12 @@ impl Shared {
 
     /// How long a running session's keys live without being touched: it cannot run longer.
     pub(super) fn lifetime(&self, route: &Route) -> u64 {
-        millis(route.timeouts.total + self.session.retention + self.settings.lease).max(1)
+        millis(route.timeouts.total + self.session().retention + self.settings.lease).max(1)
     }
 
     /// How long a finished session's keys live.
     pub(super) fn retention(&self) -> u64 {
-        millis(self.session.retention).max(1)
+        millis(self.session().retention).max(1)
     }
 
     /// Rings at other replicas. Whether anybody hears it does not matter.

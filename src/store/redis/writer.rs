@@ -13,6 +13,7 @@ use streamkeeper_session::SessionId;
 
 use super::batch::{Batch, Told, Written};
 use super::bell::{Bell, Round};
+use super::drop_keys;
 use super::link::Trouble;
 use super::record::{EntryId, bytes};
 use super::shared::{Followers, Shared};
@@ -85,18 +86,36 @@ pub(super) async fn flush(shared: &Shared, ids: &[SessionId], verify: bool) -> R
             return Err(trouble);
         }
     };
-    let (mut round, mut refused) = (Round::default(), None);
+    let (mut round, mut refused, mut lost, mut fenced) = (Round::default(), None, 0, 0);
+    let mut removed = Vec::new();
     for ((owned, batch), answer) in parts.into_iter().zip(answers) {
-        if let Err(trouble) = settle(shared, &owned, batch, answer, &mut round) {
-            again(shared, &owned.session);
-            refused = Some(trouble);
+        if batch.sealed && owned.lock().removed {
+            removed.push(owned.session.id);
+        }
+        match settle(shared, &owned, batch, answer, &mut round) {
+            Ok(Settled::Well) => {}
+            Ok(Settled::Lost) => lost += 1,
+            Ok(Settled::Fenced) => fenced += 1,
+            Err(trouble) => {
+                again(shared, &owned.session);
+                refused = Some(trouble);
+            }
         }
     }
+    if lost > 0 {
+        tracing::warn!(sessions = lost, "Redis lost events; they are written again");
+    }
+    if fenced > 0 {
+        tracing::warn!(sessions = fenced, "other replicas took sessions over while this one was away");
+    }
     shared.ring(round.into_bells(Bell::Wrote)).await;
+    for id in removed {
+        drop_keys(shared, id, true).await;
+    }
     let Some(trouble) = refused else { return Ok(()) };
     // Whatever it is that Redis refuses, it is no place to write to now.
     metrics::store_error(trouble.kind());
-    shared.link.hang_up();
+    shared.link.hang_up(&trouble);
     Err(trouble)
 }
 
@@ -107,6 +126,16 @@ pub(super) fn again(shared: &Shared, session: &LiveSession) {
     }
 }
 
+/// What became of one session's part.
+enum Settled {
+    /// All is as it should be, or soon will be.
+    Well,
+    /// Redis lost something.
+    Lost,
+    /// Another process owns the session by now.
+    Fenced,
+}
+
 /// Takes in what became of one session's part.
 fn settle(
     shared: &Shared,
@@ -114,10 +143,17 @@ fn settle(
     batch: Batch,
     answer: RedisResult<Value>,
     round: &mut Round<SessionId>,
-) -> Result<(), Trouble> {
+) -> Result<Settled, Trouble> {
     let answer = bytes(answer?).unwrap_or_default();
-    if answer != b"OK" {
-        return stands_elsewhere(shared, owned, EntryId::read(&answer));
+    match &answer[..] {
+        b"OK" => {}
+        b"-" => {
+            owned.lock().written.told = Told::Nothing;
+            metrics::store_error("lost");
+            again(shared, &owned.session);
+            return Ok(Settled::Lost);
+        }
+        top => return Ok(stands_elsewhere(shared, owned, EntryId::read(top))),
     }
     if batch.hole {
         metrics::store_error("lost");
@@ -138,7 +174,7 @@ fn settle(
     } else if batch.more {
         again(shared, &owned.session);
     }
-    Ok(())
+    Ok(Settled::Well)
 }
 
 /// Events below `seq` may be shown now.
@@ -149,7 +185,7 @@ pub(super) fn show(session: &LiveSession, seq: u64) {
 }
 
 /// The stream does not end where it was left, but at `top`.
-fn stands_elsewhere(shared: &Shared, owned: &Owned, top: Option<EntryId>) -> Result<(), Trouble> {
+fn stands_elsewhere(shared: &Shared, owned: &Owned, top: Option<EntryId>) -> Settled {
     let session = &owned.session;
     let next = session.log.peek(|log| match top {
         Some(top) if top.epoch > log.epochs.current() => None,
@@ -162,7 +198,7 @@ fn stands_elsewhere(shared: &Shared, owned: &Owned, top: Option<EntryId>) -> Res
     });
     let Some(next) = next else {
         lose(shared, session);
-        return Ok(());
+        return Settled::Fenced;
     };
     let lost = {
         let written = &mut owned.lock().written;
@@ -171,18 +207,17 @@ fn stands_elsewhere(shared: &Shared, owned: &Owned, top: Option<EntryId>) -> Res
         (written.next, written.top) = (next, top);
         lost
     };
-    if lost {
-        metrics::store_error("lost");
-        tracing::warn!(session = %session.id, from = next, "Redis lost events of a session; they are written again");
-    }
     again(shared, session);
-    Ok(())
+    if !lost {
+        return Settled::Well;
+    }
+    metrics::store_error("lost");
+    Settled::Lost
 }
 
 /// Another process owns the session by now: what this one still says of it is void.
 fn lose(shared: &Shared, session: &Arc<LiveSession>) {
     metrics::store_error("fenced");
-    tracing::warn!(session = %session.id, "another replica took a session over while this one was away");
     shared.owned.remove(&session.id.as_u128());
     if session.is_ended() {
         // No pump is left that could stop; who asks for it again gets it from Redis.

@@ -49,7 +49,6 @@ const FILES = {
   "client-test/page": [PAGES[which], "text/html"],
   "client-test/react.js": [bundled, "text/javascript"],
   "client-test/hook.js": [() => example("jsx", "export function useStream"), "text/javascript"],
-  "_streamkeeper/client.js": [() => read("../../../clients/js/streamkeeper.js"), "text/javascript"],
 };
 
 const shown = await withPage("about:blank", async (page) => {
