@@ -2,6 +2,8 @@
 
 #[path = "tracing/away.rs"]
 mod away;
+#[path = "tracing/environment.rs"]
+mod environment;
 #[path = "tracing/replicas.rs"]
 mod replicas;
 mod replicas_support;
@@ -198,8 +200,7 @@ async fn a_whole_answer_is_one_span_with_one_try_below_it() {
     assert_eq!((batch.method.as_str(), batch.path.as_str()), ("POST", "/v1/traces"));
     assert_eq!(batch.header("content-type").as_deref(), Some("application/x-protobuf"));
     assert_eq!(batch.header("x-team").as_deref(), Some("search"));
-    let resource = collector.decoded()[0].resource_spans[0].resource.clone().unwrap_or_default();
-    let resource = support::collector::words(&resource.attributes);
+    let resource = collector.resource();
     assert_eq!(resource.get("service.name").map(String::as_str), Some("streamkeeper"));
     assert_eq!(resource.get("service.version").map(String::as_str), Some(env!("CARGO_PKG_VERSION")));
 }

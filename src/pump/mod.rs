@@ -6,6 +6,7 @@
 
 mod aim;
 mod attempt;
+mod begin;
 mod ending;
 pub(crate) mod heir;
 mod inflate;
@@ -16,6 +17,7 @@ mod tally;
 mod trace;
 
 pub use attempt::{is_event_stream, refusal_of};
+pub use begin::Begin;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -35,7 +37,7 @@ use crate::dialect::{Delivered, Reader};
 use crate::store::{Control, LiveSession, Mark, Numbering, Owner, Phase, Source, WholeAnswer};
 use crate::telemetry::context::Trace;
 use crate::telemetry::metrics::StreamMeter;
-use crate::upstream::{Dialler, Outgoing, Try};
+use crate::upstream::Outgoing;
 use aim::Aim;
 use attempt::{Attempt, Progress};
 use reading::numbering;
@@ -52,19 +54,6 @@ pub struct Kept {
     pub body: Bytes,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
-}
-
-/// Where the first upstream answer comes from.
-pub enum Begin {
-    /// Nothing was sent yet.
-    Dial,
-    /// A response that turned out to be an event stream.
-    Adopted {
-        /// It.
-        response: Box<Response<Incoming>>,
-        /// Its request is whole, so that the upstream can be asked to go on if it breaks.
-        repeatable: bool,
-    },
 }
 
 /// Reads one upstream into one session.
@@ -91,82 +80,6 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Starts a task that runs until the session has ended.
-    pub fn spawn(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Kept, mut begin: Begin) {
-        let known = request.outgoing.headers.contains_key(crate::upstream::headers::IDEMPOTENCY_KEY);
-        let mut plan = session.route.plan(known);
-        let (seed, now) = (app.entropy.u64(), app.clock.now());
-        let machine = match begin {
-            Begin::Dial => Session::new(plan, seed, now),
-            Begin::Adopted { repeatable, .. } => {
-                if !repeatable {
-                    plan.after_partial.clear();
-                }
-                Session::adopted(plan, seed, now)
-            }
-        };
-        let out = match &mut begin {
-            Begin::Dial => None,
-            Begin::Adopted { response, .. } => response.extensions_mut().remove::<Arc<Try>>(),
-        };
-        session.timeline.mark(if matches!(begin, Begin::Dial) { Mark::Begun } else { Mark::Adopted });
-        let endpoint = out.as_ref().map(|out| out.endpoint());
-        let mut pump = Self::new(app, session, Aim::new(app, &session.route, dialler, out), request, machine);
-        if let Some(endpoint) = endpoint {
-            pump.traced.adopted(&app.entropy, dialler.group().upstream(), endpoint);
-        }
-        if let Begin::Adopted { response, .. } = begin {
-            pump.attempt = pump.open(*response, Dial::Stream { other_endpoint: false });
-        }
-        tokio::spawn(pump.run());
-    }
-
-    /// Goes on with a session whose owner is gone, by the client's own request. Without one all that is left is to
-    /// say so.
-    fn take_over(
-        app: &Arc<App>,
-        session: &Arc<LiveSession>,
-        dialler: &Arc<Dialler>,
-        request: Option<Kept>,
-        delivered: bool,
-    ) {
-        let mut plan = session.route.plan(true);
-        if request.is_none() {
-            plan.after_partial.clear();
-            plan.retry.after_send = false;
-            plan.fallback = None;
-        }
-        let (written, last_kept) = session.log.peek(|log| (!log.ring.is_empty(), heir::last_kept(&log.ring)));
-        let machine = Session::orphaned(plan, app.entropy.u64(), app.clock.now(), written || delivered);
-        let aim = Aim::new(app, &session.route, dialler, None);
-        let mut pump = Self::new(app, session, aim, request.unwrap_or_default(), machine);
-        pump.last_kept = last_kept;
-        pump.traced.begins_now();
-        session.timeline.mark(Mark::TakenOver);
-        tokio::spawn(pump.run());
-    }
-
-    fn new(app: &Arc<App>, session: &Arc<LiveSession>, aim: Aim, request: Kept, machine: Session) -> Self {
-        Self {
-            traced: Traced::new(app, session, &request),
-            app: Arc::clone(app),
-            session: Arc::clone(session),
-            aim,
-            request,
-            machine,
-            meter: StreamMeter::begin(&session.route.name),
-            attempt: Attempt::None,
-            reader: None,
-            control: session.control.follow(),
-            readers: 1,
-            last_arrival: None,
-            last_kept: None,
-            refusal: None,
-            tally: Tally::adopted(),
-            sealed: false,
-        }
-    }
-
     async fn run(mut self) {
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {

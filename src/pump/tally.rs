@@ -12,6 +12,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// For no request.
+    pub(super) fn nothing() -> Self {
+        Self { uncounted: false, fallback: None }
+    }
+
     /// For a request that is out already.
     pub(super) fn adopted() -> Self {
         Self { uncounted: true, fallback: None }

@@ -14,7 +14,8 @@ use super::{Proxy, must, upstream};
 /// A running collector.
 #[derive(Debug)]
 pub struct Collector {
-    upstream: Upstream,
+    /// It, as a server.
+    pub upstream: Upstream,
 }
 
 /// A span as it arrived, in words.
@@ -75,6 +76,12 @@ impl Collector {
         self.batches().into_iter().map(decode).collect()
     }
 
+    /// Who sent them: the attributes of the first batch's resource.
+    pub fn resource(&self) -> BTreeMap<String, String> {
+        let resource = self.decoded()[0].resource_spans[0].resource.clone().unwrap_or_default();
+        words(&resource.attributes)
+    }
+
     /// All spans that came.
     pub fn spans(&self) -> Vec<Told> {
         let batches = self.decoded().into_iter().flat_map(|batch| batch.resource_spans);
@@ -122,7 +129,7 @@ fn told(span: proto::Span) -> Told {
 }
 
 /// Attributes in words.
-pub fn words(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+fn words(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let word = |pair: &KeyValue| {
         let value = match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
             Some(any_value::Value::StringValue(text)) => text.clone(),
