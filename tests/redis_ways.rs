@@ -36,9 +36,8 @@ use replicas_support::{Fleet, Kind, Talk, eventually, other};
 async fn is_well(fleet: &Fleet) {
     fleet.until_store_is(true).await;
     let kinds = [Kind::Plain, Kind::Chat, Kind::Numbered];
-    let riding: Vec<_> = (0..12)
-        .map(|n| fleet.rider(&Talk::new(kinds[n % 3], 40, 5)).cut_at([5, 15, 25]).ride(other(n % 2)))
-        .collect();
+    let riding: Vec<_> =
+        (0..12).map(|n| fleet.rider(&Talk::new(kinds[n % 3], 40, 5)).cut_at([5, 15, 25]).ride(other(n % 2))).collect();
     for riding in riding {
         let told = riding.told().await;
         told.must_be_whole();

@@ -1,6 +1,8 @@
 //! A store under test, sessions to put into it, and what a reader makes of them. The bench plays the pump: it writes
 //! to a session's log and says so to the store.
 
+#![allow(dead_code, reason = "more than one binary uses a part of this")]
+
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -30,7 +30,7 @@ async fn goes_on(bench: &Bench, far: &LiveSession) {
     end(&*bench.far, far, Duration::ZERO, End::Completed);
     let seen = replay(far, 1).expect("nothing is gone");
     let newcomer = bench.third().await;
-    let third = found(&*newcomer, &far).await;
+    let third = found(&*newcomer, far).await;
     agrees(&third, far, 1).await;
     let last_event = |epoch| Said::Event { epoch, seq: 4, body: b"by the heir".to_vec(), kept: None };
     assert_eq!(seen[3..], [last_event(1), Said::End(None)]);

@@ -1,6 +1,8 @@
 //! The stores under test. Each comes with two handles: `near`, where a session is read, and `far`, where a client may
 //! come back. In a store of one process both are the same; of a shared store they are two replicas.
 
+#![allow(dead_code, reason = "more than one binary uses a part of this")]
+
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,32 +2,44 @@
 
 use std::path::{Path, PathBuf};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::replicas_support::process::free_port;
 use super::replicas_support::{Fleet, Redis};
-use super::support::pki::{Authority, Issued};
 use super::{is_well, lives_in_memory};
 
-/// Certificates in files.
+/// Certificates in files, all of one authority.
 struct Files {
     dir: TempDir,
-    authority: Authority,
+    authority: Issuer<'static, KeyPair>,
+}
+
+/// What a certificate for this name says. Subjects differ: OpenSSL tells by them who signed what.
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 impl Files {
     /// An authority, and what it issued for a server of this name.
     fn new(server: &str) -> Self {
-        let files = Self { dir: TempDir::new().expect("a directory of the test's"), authority: Authority::new() };
-        files.write("ca.pem", &files.authority.pem);
+        let (mut authority, key) = (params("authority.example"), KeyPair::generate().expect("a key"));
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = authority.self_signed(&key).expect("a certificate").pem();
+        let dir = TempDir::new().expect("a directory of the test's");
+        let files = Self { dir, authority: Issuer::new(authority, key) };
+        files.write("ca.pem", &pem);
         files.issue("server", server);
         files
     }
 
     fn issue(&self, file: &str, name: &str) {
-        let Issued { cert, key } = self.authority.issue(name);
+        let key = KeyPair::generate().expect("a key");
+        let cert = params(name).signed_by(&key, &self.authority).expect("a certificate").pem();
         self.write(&format!("{file}.pem"), &cert);
-        self.write(&format!("{file}.key"), &key);
+        self.write(&format!("{file}.key"), &key.serialize_pem());
     }
 
     fn write(&self, name: &str, text: &str) {

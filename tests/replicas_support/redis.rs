@@ -144,6 +144,11 @@ impl Redis {
         }
     }
 
+    /// A command that must be answered, be it with a refusal.
+    pub async fn try_command(&self, words: &[&str]) -> Word {
+        self.ask(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
     /// Wants another password from now on.
     pub async fn change_password(&self, password: &str) {
         self.command(&["CONFIG", "SET", "requirepass", password]).await;

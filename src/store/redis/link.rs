@@ -84,7 +84,8 @@ pub(super) struct Link {
 enum Way {
     One(Box<Client>),
     Sentinel(tokio::sync::Mutex<redis::sentinel::SentinelClient>),
-    Cluster(redis::cluster::ClusterClient, Box<Client>),
+    /// And its nodes one by one, for what every node hears.
+    Cluster(redis::cluster::ClusterClient, Vec<Client>),
 }
 
 impl std::fmt::Debug for Link {
@@ -141,17 +142,28 @@ impl Link {
 
     /// A connection to subscribe with.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<PubSub, Trouble> {
-        let connecting = async {
-            let client = match &self.way {
-                // Every node of a cluster hears every message.
-                Way::One(client) | Way::Cluster(_, client) => Client::clone(client),
-                Way::Sentinel(client) => client.lock().await.async_get_client().await?,
-            };
-            let mut heard = client.get_async_pubsub().await?;
-            heard.subscribe(channel).await?;
-            Ok::<_, RedisError>(heard)
+        let clients = match &self.way {
+            Way::One(client) => vec![Client::clone(client)],
+            Way::Cluster(_, nodes) => nodes.clone(),
+            Way::Sentinel(client) => {
+                let master = async { client.lock().await.async_get_client().await };
+                vec![tokio::time::timeout(self.timeout, master).await.map_err(|_| Trouble::Timeout)??]
+            }
         };
-        Ok(tokio::time::timeout(self.timeout, connecting).await.map_err(|_| Trouble::Timeout)??)
+        let mut trouble = Trouble::Away;
+        for client in clients {
+            let connecting = async {
+                let mut heard = client.get_async_pubsub().await?;
+                heard.subscribe(channel).await?;
+                Ok::<_, RedisError>(heard)
+            };
+            match tokio::time::timeout(self.timeout, connecting).await {
+                Ok(Ok(heard)) => return Ok(heard),
+                Ok(Err(error)) => trouble = error.into(),
+                Err(_) => trouble = Trouble::Timeout,
+            }
+        }
+        Err(trouble)
     }
 
     /// From here on commands go over `conn`.
@@ -262,11 +274,12 @@ fn way(settings: &config::Redis) -> Result<Way, Bad> {
     Ok(match &settings.topology {
         Topology::Single => Way::One(Box::new(client(first)?)),
         Topology::Cluster => {
+            let each = nodes.iter().cloned().map(client).collect::<Result<_, _>>()?;
             let mut cluster = ClusterClientBuilder::new(nodes).connection_timeout(settings.timeout);
             if tls {
                 cluster = cluster.certs(certificates.clone());
             }
-            Way::Cluster(cluster.build()?, Box::new(client(first)?))
+            Way::Cluster(cluster.build()?, each)
         }
         Topology::Sentinel { master } => {
             let addresses: Vec<_> = nodes.iter().map(|node| node.addr().clone()).collect();
