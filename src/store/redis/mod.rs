@@ -94,6 +94,10 @@ impl RedisStore {
         if shared.local.holds(id) {
             return Ok(shared.local.get(id, principal));
         }
+        // One that is just being let in here is not to be followed as if it were another's.
+        if let Some(owned) = shared.owned(id).filter(|owned| !owned.lock().removed) {
+            return Ok((owned.session.principal == principal).then(|| Arc::clone(&owned.session)));
+        }
         if shared.mirror(id).is_some_and(|mirror| mirror.lock().stop) {
             return Ok(None);
         }
