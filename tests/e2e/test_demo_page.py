@@ -38,9 +38,11 @@ def whole_answer(url: str) -> str:
 def test_a_cut_answer_completes_with_no_word_lost_or_doubled(demo):
     url, _ = demo
     OUT.mkdir(exist_ok=True)
-    picture = OUT / "demo.png"
-    picture.unlink(missing_ok=True)
-    shown = run_node("demo_page.mjs", {"url": url, "prompt": PROMPT, "words": 8, "picture": str(picture)})
+    pictures = {"wide": OUT / "demo.png", "dark": OUT / "demo-dark.png", "phone": OUT / "demo-phone.png"}
+    for picture in pictures.values():
+        picture.unlink(missing_ok=True)
+    wishes = {"pictures": {name: str(path) for name, path in pictures.items()}}
+    shown = run_node("demo_page.mjs", {"url": url, "prompt": PROMPT, "words": 8, **wishes})
     whole = whole_answer(url)
     assert shown["state"] == "done"
     assert shown["cuts"] == 1
@@ -49,7 +51,9 @@ def test_a_cut_answer_completes_with_no_word_lost_or_doubled(demo):
     assert shown["answer"] == whole
     assert len(shown["session"]) == 22
     assert (shown["verified"], shown["violation"]) == (True, False)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert shown["fit"] == [True, True, True], "nothing sticks out, wide, dark or on a phone"
+    assert shown["light"] != shown["dark"]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures.values())
 
 
 def test_the_demo_prints_its_address_and_lines_to_try(demo):
