@@ -70,10 +70,7 @@ async fn streams_outlive_the_master_and_hop_whole() {
         riding.has(10).await;
     }
     master.kill();
-    eventually("the heir to become master", async || {
-        fleet.redis.command(&["INFO", "replication"]).await.text().contains("role:master")
-    })
-    .await;
+    eventually("the heir to become master", async || fleet.redis.is_master().await).await;
     for replica in &fleet.replicas {
         let down = async || replica.metric("stream_store_errors_total", &[]).await > 0.0;
         eventually("everybody to notice", down).await;

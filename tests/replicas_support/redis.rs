@@ -149,6 +149,11 @@ impl Redis {
         self.ask(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// Whether it is a master. One that is just being promoted drops its clients: then it is none yet.
+    pub async fn is_master(&self) -> bool {
+        self.ask(&["INFO", "replication"]).await.is_ok_and(|info| info.text().contains("role:master"))
+    }
+
     /// Wants another password from now on.
     pub async fn change_password(&self, password: &str) {
         self.command(&["CONFIG", "SET", "requirepass", password]).await;
