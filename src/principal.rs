@@ -1,16 +1,14 @@
 //! Whom a session belongs to: a keyed hash of the caller's credential headers.
 //!
-//! The hash is HMAC-SHA-256 under a key of this process (or of all that share a store), cut to 128 bits; the credentials themselves are kept
-//! nowhere. A caller without credentials is [`Principal::ANYBODY`]: then the session's 128-bit id is the capability.
+//! The hash is HMAC-SHA-256 under a key of this process (or of all that share a store), cut to 128 bits; the credentials
+//! themselves are kept nowhere. A caller without credentials is [`Principal::ANYBODY`]: then the session's 128-bit id is the capability.
 
 use http::HeaderMap;
 use http::header::COOKIE;
 use ring::hmac;
 
 use crate::clock::Entropy;
-
-/// Headers that carry credentials.
-pub const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+use crate::config::CREDENTIAL_HEADERS;
 
 /// The owner of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

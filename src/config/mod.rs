@@ -45,6 +45,7 @@ pub use follow::{Followed, follow};
 pub use problem::{LoadError, Problem, Problems};
 pub use secret::Secret;
 pub use settings::*;
+pub use upstreams::CREDENTIAL_HEADERS;
 
 /// Reads a file, lets the flags override it, and takes secrets from this process's environment.
 ///

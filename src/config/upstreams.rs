@@ -10,7 +10,9 @@ use super::file::SECOND;
 use super::reader::{Reader, expected, quoted, text};
 use super::settings::{BreakerPlan, Budget, Credential, Endpoint, Health, Models, Protocol, Upstream};
 use super::values;
-use crate::principal::CREDENTIAL_HEADERS;
+
+/// Headers that carry credentials.
+pub const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
 /// Headers that framing and routing make anew; setting them would break the request or be undone.
 const OURS: [&str; 8] =

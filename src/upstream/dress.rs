@@ -14,8 +14,8 @@ use http::{HeaderName, Uri};
 use serde_json::value::RawValue;
 
 use super::Outgoing;
+use crate::config::CREDENTIAL_HEADERS;
 use crate::config::{Models, Upstream};
-use crate::principal::CREDENTIAL_HEADERS;
 
 /// Query parameters that carry keys (Gemini's `key`, Azure's `api-key`, OAuth's `access_token` and their like).
 const CREDENTIAL_PARAMETERS: [&str; 5] = ["key", "api_key", "api-key", "apikey", "access_token"];
