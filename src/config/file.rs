@@ -13,7 +13,7 @@ use super::env::Env;
 use super::problem::{Problem, Problems};
 use super::reader::{Context, Reader};
 use super::settings::{
-    Admin, Drain, Endpoint, Heartbeat, Limits, Listen, LogFormat, Otlp, RetryHint, Session, Settings, Telemetry,
+    Admin, Drain, Endpoint, Heartbeat, Http1, Limits, Listen, LogFormat, Otlp, RetryHint, Session, Settings, Telemetry,
 };
 use super::{routes, store, upstreams, values};
 
@@ -63,6 +63,7 @@ pub(super) fn root(r: &mut Reader<'_>) -> Settings {
         store: r.table("store", store::read),
         limits: r.table("limits", |r| limits(r, session)),
         retry_hint: r.table("retry_hint", retry_hint),
+        http1: r.table("http1", |r| Http1 { direct: r.flag("direct", true) }),
         heartbeat: r.table("heartbeat", |r| Heartbeat { interval: r.duration_or_zero("interval", 15 * SECOND) }),
         drain: r.table("drain", drain),
         telemetry: r.table("telemetry", telemetry),
@@ -98,6 +99,7 @@ fn listen(r: &mut Reader<'_>) -> Listen {
         tls: r.optional_table("tls", Reader::identity).flatten(),
         trusted_proxies: r.optional_list("trusted_proxies", values::network),
         proxy_protocol: r.flag("proxy_protocol", false),
+        workers: r.count("workers", 0, 0..=1024),
     }
 }
 

@@ -20,8 +20,10 @@ pub struct Followed {
 pub fn follow(current: &Settings, wanted: Settings) -> Followed {
     let asked = wanted.effective.clone();
     let mut settings = wanted;
-    let mut kept = vec!["listen.address", "store", "telemetry"];
+    let mut kept = vec!["listen.address", "listen.workers", "http1", "store", "telemetry"];
     settings.listen.address = current.listen.address;
+    settings.listen.workers = current.listen.workers;
+    settings.http1 = current.http1;
     settings.store = current.store.clone();
     settings.telemetry = Telemetry { development: settings.telemetry.development, ..current.telemetry.clone() };
     if settings.admin.address != current.admin.address {

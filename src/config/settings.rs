@@ -44,6 +44,8 @@ pub struct Settings {
     pub retry_hint: RetryHint,
     /// Keep-alives to clients while the upstream is silent.
     pub heartbeat: Heartbeat,
+    /// HTTP/1.1 of event streams.
+    pub http1: Http1,
     /// How the process goes away.
     pub drain: Drain,
     /// Logs, traces and what errors may reveal.
@@ -67,6 +69,8 @@ pub struct Listen {
     pub trusted_proxies: Option<Vec<Network>>,
     /// Connections begin with a PROXY header; where `trusted_proxies` is there, those of its members only.
     pub proxy_protocol: bool,
+    /// Threads that serve clients, each with its own connections; 0: as many as there are cores.
+    pub workers: usize,
 }
 
 impl Listen {
@@ -74,6 +78,13 @@ impl Listen {
     pub fn believes(&self, peer: IpAddr) -> Option<bool> {
         self.trusted_proxies.as_ref().map(|trusted| trusted.iter().any(|network| network.contains(peer)))
     }
+}
+
+/// HTTP/1.1 of event streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Http1 {
+    /// Their bytes go from socket to ring to socket without hyper's connections between; `false`: all HTTP is hyper's.
+    pub direct: bool,
 }
 
 /// The admin port.

@@ -88,14 +88,16 @@ fn secrets_are_stars_and_still_show_that_they_changed() {
 fn what_needs_a_restart_keeps_its_value_and_says_so() {
     let from = "[limits]\nsessions = 10";
     let to = "[limits]\nsessions = 20\n[listen]\naddress = \"127.0.0.1:9000\"\n[telemetry]\nlog = \"debug\"\ndevelopment = true\n\
-              [store]\nkind = \"redis\"\nurl = \"redis://127.0.0.1\"";
+              [store]\nkind = \"redis\"\nurl = \"redis://127.0.0.1\"\n[http1]\ndirect = false";
     let followed = follow(&good(from), good(to));
     assert_eq!(followed.settings.listen.address.port(), 8080);
     assert_eq!(followed.settings.store, Store::Memory);
+    assert!(followed.settings.http1.direct);
     assert_eq!((followed.settings.telemetry.log.as_str(), followed.settings.telemetry.development), ("info", true));
     let (changed, waiting) = told(from, to);
     assert_eq!(changed, ["limits.sessions: 10 → 20", "telemetry.development: false → true"]);
     assert!(waiting.contains(&"listen.address: \"127.0.0.1:8080\" → \"127.0.0.1:9000\"".to_owned()), "{waiting:?}");
+    assert!(waiting.contains(&"http1.direct: true → false".to_owned()), "{waiting:?}");
     assert!(waiting.contains(&"store.kind: \"memory\" → \"redis\"".to_owned()), "{waiting:?}");
     assert!(waiting.contains(&"telemetry.log: \"info\" → \"debug\"".to_owned()), "{waiting:?}");
     // Asked again for the same, it still waits.

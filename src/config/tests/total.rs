@@ -10,12 +10,12 @@ use super::*;
 fn line() -> impl Strategy<Value = String> {
     let headers = "[listen] [admin] [[upstreams]] [[routes]] [routes.match] [routes.timeouts] \
         [routes.retry] [routes.generic] [routes.fallback] [routes.detach] [session] [store] \
-        [limits] [retry_hint] [heartbeat] [drain] [telemetry] [telemetry.otlp] [listen.match]";
+        [limits] [retry_hint] [heartbeat] [http1] [drain] [telemetry] [telemetry.otlp] [listen.match]";
     let keys = "address hosts prefix token name endpoints protocol ca path methods host upstream \
         dialect ids session_key after_partial idle total connect attempts base max mode grace \
         max_bytes kind event line jitter interval timeout log frist_event \"\" tls breaker retry_budget failover \
         credential credential_header headers model models health url weight priority failures ratio \
-        master username password ca cert key client_cert trusted_proxies proxy_protocol prefix secret lease acknowledged on_failure spread otlp endpoint sample";
+        master username password ca cert key client_cert trusted_proxies proxy_protocol prefix secret lease acknowledged on_failure spread otlp endpoint sample direct workers";
     let words = "auto llm memory redis off / /v1 127.0.0.1:1 http://h:1/a GET POST fallback \
         redis://h:1/2 rediss://u:p@h sentinel cluster refuse";
     let quoted = |text: String| Value::from(text).to_string();
