@@ -10,7 +10,7 @@
 //! - [`pump`]: reads one upstream into one session
 //! - [`front`]: the request path
 //! - [`admin`], [`telemetry`]: what operators see
-//! - [`app`], [`server`], [`descriptors`], [`drain`], [`live`], [`reload`], [`run`], [`version`]: one process from start to exit
+//! - [`app`], [`server`], [`descriptors`], [`drain`], [`live`], [`reload`], [`run`], [`version`], [`workers`]: one process from start to exit
 //! - [`demo`]: something to try it with
 
 pub mod admin;
@@ -34,3 +34,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod version;
+pub mod workers;

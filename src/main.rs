@@ -97,7 +97,7 @@ fn start(settings: Settings, source: Option<Source>) -> ExitCode {
         let shutdown = shutdown()?;
         descriptors::warn_if_scarce(descriptors::raise(), settings.limits.connections);
         let metrics = telemetry::metrics::install()?;
-        let bound = bind(settings, Entropy::System).await?.reloading(Reasons::new(source)?);
+        let bound = bind(settings, Entropy::System).await?.on_workers()?.reloading(Reasons::new(source)?);
         if let (Ok(data), Ok(admin)) = (bound.data_address(), bound.admin_address()) {
             tracing::info!(%data, %admin, version = version::BUILD, "listening");
         }
@@ -113,7 +113,7 @@ fn demo(listen: SocketAddr, admin: SocketAddr) -> ExitCode {
         let settings = streamkeeper::demo::settings(listen, admin, upstream.local_addr()?)?;
         let _flush = telemetry::logs::install(&settings.telemetry)?;
         let metrics = telemetry::metrics::install()?;
-        let bound = bind(settings, Entropy::System).await?;
+        let bound = bind(settings, Entropy::System).await?.on_workers()?;
         say(&streamkeeper::demo::greeting(bound.data_address()?, bound.admin_address()?));
         let service = tokio::spawn(streamkeeper::demo::upstream::serve(upstream, std::future::pending()));
         bound.serve(metrics, shutdown).await;
@@ -147,7 +147,8 @@ fn shutdown() -> Result<impl Future<Output = ()>, std::io::Error> {
 }
 
 fn in_runtime(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
+    // Clients are served by workers; what is left for this thread is the admin port, timers and Redis.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };

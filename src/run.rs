@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::live::Live;
 use crate::reload::{self, Reasons};
 use crate::tls::TlsError;
+use crate::workers::Workers;
 use crate::{admin, drain, server};
 
 /// Connections that wait to be accepted; the kernel may allow fewer (`net.core.somaxconn`).
@@ -46,6 +47,9 @@ pub enum StartError {
     /// Clients cannot be met with the configured certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There cannot be as many threads as wanted.
+    #[error("cannot start the threads that serve clients (`listen.workers` in the configuration)")]
+    Workers(#[source] io::Error),
 }
 
 /// A proxy that listens on both ports and is about to serve.
@@ -54,6 +58,7 @@ pub struct Bound {
     app: Arc<App>,
     live: Arc<Live>,
     reasons: Option<Reasons>,
+    workers: Workers,
     data: TcpListener,
     admin: TcpListener,
 }
@@ -70,7 +75,7 @@ pub async fn bind(settings: Settings, entropy: Entropy) -> Result<Bound, StartEr
     let admin = listen(settings.admin.address, "admin.address")?;
     let app = App::new(settings, entropy)?;
     let live = Live::new(Arc::clone(&app))?;
-    Ok(Bound { app, live, reasons: None, data, admin })
+    Ok(Bound { app, live, reasons: None, workers: Workers::here(), data, admin })
 }
 
 /// Listens. A port that can be bound again at once after a restart, with room for all the clients of a storm: a
@@ -99,6 +104,16 @@ impl Bound {
         Self { reasons: Some(reasons), ..self }
     }
 
+    /// Clients are served by threads of their own, as configured; without this by the runtime that calls
+    /// [`serve`](Self::serve).
+    ///
+    /// # Errors
+    /// When there cannot be as many.
+    pub fn on_workers(self) -> Result<Self, StartError> {
+        let workers = Workers::start(self.app.settings.listen.workers).map_err(StartError::Workers)?;
+        Ok(Self { workers, ..self })
+    }
+
     /// Where clients connect.
     ///
     /// # Errors
@@ -117,7 +132,8 @@ impl Bound {
 
     /// Serves until `shutdown` is done, then drains and returns.
     pub async fn serve(self, metrics: PrometheusHandle, shutdown: impl Future<Output = ()>) {
-        let Self { app, live, reasons, data, admin } = self;
+        let Self { app, live, reasons, workers, data, admin } = self;
+        let workers = Arc::new(workers);
         // Who is told that this process is ready begins sessions that should be kept as configured.
         app.store.ready().await;
         drop(app); // the first configuration goes with its last stream
@@ -126,7 +142,7 @@ impl Bound {
         let sweeper = tokio::spawn(sweep(Arc::clone(&live), metrics));
         live.start_checks();
         let reloads = reasons.map(|reasons| tokio::spawn(reload::watch(Arc::clone(&live), reasons)));
-        let clients = tokio::spawn(server::run(Arc::clone(&live), data, closing));
+        let clients = tokio::spawn(server::run(Arc::clone(&live), data, Arc::clone(&workers), closing));
         shutdown.await;
         if let Some(reloads) = reloads {
             reloads.abort();
@@ -138,6 +154,8 @@ impl Bound {
         live.stop_checks();
         sweeper.abort();
         operators.abort();
+        // Threads are joined, which an asynchronous task must not wait for.
+        let _ = tokio::task::spawn_blocking(move || drop(workers)).await;
     }
 }
 

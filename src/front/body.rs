@@ -29,6 +29,15 @@ enum Kind {
     Events(Box<EventBody>),
 }
 
+/// A stream on its way to a socket.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// It.
+    pub(crate) body: Box<EventBody>,
+    /// Given back when the last of it is written.
+    _in_flight: Option<InFlight>,
+}
+
 impl AnswerBody {
     /// A body that is there already.
     pub fn whole(body: impl Into<Bytes>) -> Self {
@@ -50,6 +59,17 @@ impl AnswerBody {
     pub(super) fn holding(mut self, permit: InFlight) -> Self {
         self.in_flight = Some(permit);
         self
+    }
+
+    /// The stream that it is, for somebody who writes it to a socket; else itself.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn into_events(self) -> Result<Events, Self> {
+        match self.kind {
+            Kind::Events(body) => Ok(Events { body, _in_flight: self.in_flight }),
+            kind => Err(Self { kind, ..self }),
+        }
     }
 
     /// Notes when it gives something.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,9 +99,9 @@ pub(super) async fn classify(app: Arc<App>, request: Request<Incoming>, next: Ne
 
 async fn for_upstream(app: &App, request: Request<Incoming>, request_id: String) -> Result<UpstreamCall, Refused> {
     let route = route(app, &request)?;
-    let (peer, tls) = match request.extensions().get::<Peer>() {
-        Some(peer) => (peer.address.ip(), peer.tls),
-        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), false),
+    let (peer, tls, unread) = match request.extensions().get::<Peer>() {
+        Some(peer) => (peer.address.ip(), peer.tls, Arc::clone(&peer.unread)),
+        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), false, Arc::default()),
     };
     let hop = Hop { peer, tls, believed: app.settings.listen.believes(peer) };
     let (head, body) = request.into_parts();
@@ -113,6 +114,7 @@ async fn for_upstream(app: &App, request: Request<Incoming>, request_id: String)
         Asks::Stream | Asks::Body => {
             let limits = &app.settings.limits;
             let body = read(body, limits.request_body, limits.body_timeout).await.map_err(refused)?;
+            unread.store(false, Ordering::Relaxed);
             let ask = Ask { body: &body, ..ask };
             let dialect = dialect::settle(&route, chosen, &ask);
             let streams = dialect.asks(&ask) == Asks::Stream || dialect.asks_in_body(&ask);

@@ -1,9 +1,11 @@
 //! The body of an event stream to one client: replay, then the live tail, then the end. The first client and one that
 //! comes back read the same way.
 //!
-//! Everything that is ready goes out in one piece per wake. The injection rules that hold for every dialect live here:
+//! Everything that is ready goes out in one piece per wake, written where the caller wants it: into the buffer of a
+//! socket (`server/stream`), or into a frame of hyper's. The injection rules that hold for every dialect live here:
 //! an id and a retry hint only inside a block that has data, the hint once per connection and again with a failure;
-//! a keep-alive of one line; a gap signal without an id; nothing after the end.
+//! a keep-alive of one line; a gap signal without an id; nothing after the end; the hint of a process that goes away in
+//! the next block.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,8 +26,8 @@ use crate::upstream::BoxError;
 
 /// From the last piece to the break of the connection.
 const LEAVE: Duration = Duration::from_millis(50);
-/// What one piece holds at most.
-const PIECE: usize = 64 * 1024;
+/// What one piece holds, give or take an event: all that one read of an upstream can bring, with ids beside it.
+pub(crate) const PIECE: usize = 128 * 1024;
 
 /// How a client's stream is written.
 #[derive(Debug, Clone)]
@@ -55,6 +57,17 @@ pub(super) struct Leave {
     pub(super) hint: Option<u64>,
     /// The body ends; else the connection is broken off.
     pub(super) clean: bool,
+}
+
+/// What became of asking for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// It was written; there may be more.
+    Some,
+    /// What was written now, if anything, is the last.
+    Last,
+    /// As [`Last`](Self::Last); the connection is to be broken off, because the client would not notice else.
+    LastThenBreak,
 }
 
 /// The stream of one client.
@@ -143,7 +156,33 @@ impl EventBody {
         parting.as_mut().poll(cx).is_ready()
     }
 
-    /// After the last piece: the end, or the break that clients take notice of.
+    /// Appends everything that is ready to `out`.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Piece> {
+        let writer = &mut self.writer;
+        if writer.state == State::Open {
+            if self.follower.poll(cx, |log| writer.collect(log, out)).is_ready() {
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.written();
+                }
+            } else if self.parts(cx) {
+                let clean = self.writer.manner.leave.as_ref().is_some_and(|leave| leave.clean);
+                self.writer.end(!clean);
+            } else {
+                let Some(heartbeat) = &mut self.heartbeat else { return Poll::Pending };
+                return heartbeat.poll(cx).map(|line| {
+                    out.extend_from_slice(line);
+                    Piece::Some
+                });
+            }
+        }
+        Poll::Ready(match self.writer.state {
+            State::Open => Piece::Some,
+            State::Ended => Piece::Last,
+            State::Aborting => Piece::LastThenBreak,
+        })
+    }
+
+    /// For hyper, after the last piece: the end, or the break that clients take notice of.
     fn close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.writer.state != State::Aborting {
             return Poll::Ready(None);
@@ -154,37 +193,36 @@ impl EventBody {
 }
 
 impl Writer {
-    /// Everything that is ready; `None` if nothing is.
-    fn collect(&mut self, log: &Log) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        let replayed = self.replayed;
+    /// Appends everything that is ready; `None` if nothing is.
+    fn collect(&mut self, log: &Log, out: &mut Vec<u8>) -> Option<()> {
+        let (start, replayed) = (out.len(), self.replayed);
         if let Some(gap) = self.gap.take() {
-            self.signal(&gap, &mut out);
+            self.signal(&gap, out);
         }
         if let Some(code) = log.parted {
-            self.tell(code, &mut out);
-            return Some(out);
+            self.tell(code, out);
+            return Some(());
         }
-        while self.state == State::Open && out.len() < PIECE {
-            if log.epochs.current() != self.epoch && !(self.follow(log, &mut out) && self.state == State::Open) {
+        while self.state == State::Open && out.len() - start < PIECE {
+            if log.epochs.current() != self.epoch && !(self.follow(log, out) && self.state == State::Open) {
                 break;
             }
             match log.ring.iter_from(self.cursor) {
                 Ok(records) => {
-                    self.write(records, log, &mut out);
+                    self.write(records, log, start + PIECE, out);
                     break;
                 }
                 Err(gap) => {
                     // Overtaken: the ring evicted what this reader was too slow to take.
                     self.cursor = log.ring.first_seq();
-                    self.signal(&gap, &mut out);
+                    self.signal(&gap, out);
                 }
             }
         }
         if self.replayed > replayed {
             self.session.timeline.replayed(self.replayed - replayed);
         }
-        (!out.is_empty() || self.state != State::Open).then_some(out)
+        (out.len() > start || self.state != State::Open).then_some(())
     }
 
     /// Later owners have written: finds out where this reader goes on, after what it has seen of an earlier one.
@@ -207,10 +245,11 @@ impl Writer {
         true
     }
 
-    fn write<'a>(&mut self, records: impl Iterator<Item = Record<'a, End>>, log: &Log, out: &mut Vec<u8>) {
+    /// Appends records until there are none, or `out` is as long as `full`.
+    fn write<'a>(&mut self, records: impl Iterator<Item = Record<'a, End>>, log: &Log, full: usize, out: &mut Vec<u8>) {
         let failed = log.ring.end().is_some_and(|end| end.fault().is_some());
         for record in records {
-            if out.len() >= PIECE || self.cursor >= log.shown {
+            if out.len() >= full || self.cursor >= log.shown {
                 return;
             }
             let entry = match record {
@@ -315,27 +354,14 @@ impl http_body::Body for EventBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let writer = &mut this.writer;
-        if writer.state != State::Open {
+        if this.writer.state != State::Open {
             return this.close(cx);
         }
-        if let Poll::Ready(piece) = this.follower.poll(cx, |log| writer.collect(log)) {
-            if piece.is_empty() {
-                return this.close(cx);
-            }
-            if let Some(heartbeat) = &mut this.heartbeat {
-                heartbeat.written();
-            }
-            return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
-        }
-        if this.parts(cx) {
-            let clean = this.writer.manner.leave.as_ref().is_some_and(|leave| leave.clean);
-            this.writer.end(!clean);
-            return this.close(cx);
-        }
-        match &mut this.heartbeat {
-            Some(heartbeat) => heartbeat.poll(cx).map(|line| Some(Ok(Frame::data(Bytes::from_static(line))))),
-            None => Poll::Pending,
+        let mut piece = Vec::new();
+        match this.poll_write(cx, &mut piece) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) if piece.is_empty() => this.close(cx),
+            Poll::Ready(_) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
         }
     }
 

@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -29,6 +30,8 @@ use tower::{Layer, ServiceBuilder, service_fn};
 
 pub use admit::InFlight;
 pub use body::AnswerBody;
+pub(crate) use body::Events;
+pub(crate) use events::{PIECE, Piece};
 pub use stall::Writes;
 
 use crate::app::App;
@@ -53,6 +56,8 @@ pub struct Peer {
     pub tls: bool,
     /// What its connection has to write.
     pub writes: Arc<Writes>,
+    /// The request's body has not been read to its end. For HTTP/1.x, where a connection has one request at a time.
+    pub unread: Arc<AtomicBool>,
 }
 
 /// The request path of `app`.

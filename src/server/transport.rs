@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -77,6 +78,8 @@ impl AsyncWrite for Transport {
 /// See the module.
 pub(super) struct Deadlined {
     inner: TokioIo<Transport>,
+    /// What was read off it before; it is read again first.
+    said: Bytes,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     /// Something was read since the last write.
@@ -84,8 +87,14 @@ pub(super) struct Deadlined {
 }
 
 impl Deadlined {
-    pub(super) fn new(transport: Transport, limit: Duration, unanswered: &Arc<AtomicBool>) -> Self {
-        Self { inner: TokioIo::new(transport), limit, stalled: None, unanswered: Arc::clone(unanswered) }
+    /// `said`: what was read off it already.
+    pub(super) fn new(transport: Transport, said: Bytes, limit: Duration, unanswered: &Arc<AtomicBool>) -> Self {
+        Self { inner: TokioIo::new(transport), said, limit, stalled: None, unanswered: Arc::clone(unanswered) }
+    }
+
+    /// The connection, and what was not read again of what was read off it.
+    pub(super) fn into_parts(self) -> (Transport, Bytes) {
+        (self.inner.into_inner(), self.said)
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -103,7 +112,17 @@ impl Deadlined {
 }
 
 impl Read for Deadlined {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.said.is_empty() && buffer.remaining() > 0 {
+            let some = self.said.len().min(buffer.remaining());
+            buffer.put_slice(&self.said.split_to(some));
+            self.unanswered.store(true, Ordering::Relaxed);
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if read.is_ready() {
             self.unanswered.store(true, Ordering::Relaxed);
