@@ -22,6 +22,7 @@ pub mod descriptors;
 pub mod dialect;
 pub mod drain;
 pub mod front;
+pub mod header_lines;
 pub mod live;
 pub mod principal;
 pub mod pump;

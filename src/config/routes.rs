@@ -1,7 +1,7 @@
 //! `[[routes]]`: what happens to which requests.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Method;
@@ -90,6 +90,7 @@ fn route(r: &mut Reader<'_>, matches: Match, upstreams: &[Arc<Upstream>]) -> Rou
         commit_after: r.duration_or_zero("commit_after", 15 * SECOND),
         strict_resume: r.flag("strict_resume", false),
         upgrade: r.flag("upgrade", true),
+        plans: OnceLock::new(),
     }
 }
 

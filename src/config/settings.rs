@@ -9,7 +9,7 @@ mod store;
 mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -141,11 +141,18 @@ pub struct Route {
     pub strict_resume: bool,
     /// Whether `Upgrade` requests (WebSocket) pass.
     pub upgrade: bool,
+    /// The two plans of its sessions, made when the first one begins.
+    pub(super) plans: OnceLock<[Arc<Plan>; 2]>,
 }
 
 impl Route {
     /// What this route allows for one session. `known_before_head`: its client can come back without having seen the head.
-    pub fn plan(&self, known_before_head: bool) -> Plan {
+    pub fn plan(&self, known_before_head: bool) -> Arc<Plan> {
+        let [unknown, known] = self.plans.get_or_init(|| [false, true].map(|known| Arc::new(self.make_plan(known))));
+        Arc::clone(if known_before_head { known } else { unknown })
+    }
+
+    fn make_plan(&self, known_before_head: bool) -> Plan {
         let endpoints = |upstream: &Arc<Upstream>| u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX);
         Plan {
             timeouts: self.timeouts,

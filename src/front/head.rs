@@ -32,7 +32,7 @@ pub(super) fn stream(
 ) -> Answer {
     let session = attached.session().clone();
     let (mut headers, source, next_seq) =
-        session.log.peek(|log| (HeaderMap::clone(&log.headers), log.source, log.ring.next_seq()));
+        session.log.peek(|log| (log.headers.to_map(), log.source, log.ring.next_seq()));
     if again {
         headers.remove(SET_COOKIE);
     }

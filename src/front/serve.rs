@@ -93,14 +93,11 @@ fn names(app: &App, call: &UpstreamCall) -> Vec<Name> {
 
 /// A call as it is kept for as long as it may have to be sent again.
 pub(super) fn kept(app: &App, call: &UpstreamCall) -> Kept {
-    Kept {
-        trace: app.spans.trace_of(&call.head.headers, &app.entropy),
-        outgoing: outgoing(call),
-        body: match &call.work {
-            Work::Stream(body) | Work::PassRead(body) => body.clone(),
-            Work::Pass(_) => Bytes::new(),
-        },
-    }
+    let body = match &call.work {
+        Work::Stream(body) | Work::PassRead(body) => body.clone(),
+        Work::Pass(_) => Bytes::new(),
+    };
+    Kept::new(outgoing(call), body, app.spans.trace_of(&call.head.headers, &app.entropy))
 }
 
 /// The head of a call as it goes to the upstream.

@@ -16,13 +16,12 @@ use hyper::body::Incoming;
 use streamkeeper_session::{Code, Dial, End, Fault, Record, Ring};
 use streamkeeper_sse::{Decoder, Item, OwnedEvent};
 
-use super::Kept;
 use super::inflate::Inflate;
 use super::overlap::Overlap;
 use super::reading::{Batch, Reading};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::dialect::{Ask, Reader};
+use crate::dialect::Reader;
 use crate::store::{LiveSession, Log};
 use crate::upstream::headers::strip_hop_by_hop;
 use crate::upstream::{Dialler, NoResponse, Outgoing};
@@ -125,14 +124,6 @@ impl Attempt {
         let Self::Reading(reading) = std::mem::replace(self, Self::None) else { return };
         let mut rest = Limited::new(reading.into_body(), DRAIN_BYTES);
         let _ = tokio::time::timeout(DRAIN_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
-    }
-}
-
-impl Kept {
-    /// The request as a dialect sees it.
-    pub(super) fn ask(&self) -> Ask<'_> {
-        let Outgoing { method, uri, headers } = &self.outgoing;
-        Ask { method, uri, headers, body: &self.body }
     }
 }
 

@@ -32,14 +32,14 @@ pub enum Begin {
 impl Pump {
     /// Starts a task that runs until the session has ended.
     pub fn spawn(app: &Arc<App>, session: &Arc<LiveSession>, dialler: &Arc<Dialler>, request: Kept, mut begin: Begin) {
-        let known = request.outgoing.headers.contains_key(crate::upstream::headers::IDEMPOTENCY_KEY);
+        let known = request.has_key();
         let mut plan = session.route.plan(known);
         let (seed, now) = (app.entropy.u64(), app.clock.now());
         let machine = match begin {
             Begin::Dial => Session::new(plan, seed, now),
             Begin::Adopted { repeatable, .. } => {
                 if !repeatable {
-                    plan.after_partial.clear();
+                    Arc::make_mut(&mut plan).after_partial.clear();
                 }
                 Session::adopted(plan, seed, now)
             }
@@ -72,6 +72,7 @@ impl Pump {
     ) {
         let mut plan = session.route.plan(true);
         if request.is_none() {
+            let plan = Arc::make_mut(&mut plan);
             plan.after_partial.clear();
             plan.retry.after_send = false;
             plan.fallback = None;

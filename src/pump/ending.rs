@@ -15,7 +15,11 @@ use crate::telemetry::metrics;
 
 impl Pump {
     pub(super) async fn refuse(&mut self, fault: Fault) {
-        let answer = self.refusal.take().filter(|_| matches!(fault.code, Code::UpstreamRejected | Code::RateLimited));
+        let answer = self
+            .refusal
+            .take()
+            .map(|answer| *answer)
+            .filter(|_| matches!(fault.code, Code::UpstreamRejected | Code::RateLimited));
         // Nothing went wrong with a stream where the upstream answered a plain 204 or a redirect.
         if answer.as_ref().is_none_or(|(status, ..)| status.as_u16() >= 400) {
             metrics::error(&fault, &self.session.route.name);

@@ -26,18 +26,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use streamkeeper_session::{Action, Code, Dial, Fault, Follower, Input, Kind, Session, Splice};
 use streamkeeper_sse::{OwnedEvent, write_body};
 use tokio::time::Sleep;
 
 use crate::app::App;
-use crate::dialect::{Delivered, Reader};
+use crate::dialect::{Ask, Delivered, Reader};
+use crate::header_lines::HeaderLines;
 use crate::store::{Control, LiveSession, Mark, Numbering, Owner, Phase, Source, WholeAnswer};
 use crate::telemetry::context::Trace;
 use crate::telemetry::metrics::StreamMeter;
 use crate::upstream::Outgoing;
+use crate::upstream::headers::IDEMPOTENCY_KEY;
 use aim::Aim;
 use attempt::{Attempt, Progress};
 use reading::numbering;
@@ -48,12 +50,38 @@ use trace::Traced;
 /// The client's request, kept for as long as it may have to be sent (again).
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
-    /// Head, as it goes to the upstream.
-    pub outgoing: Outgoing,
-    /// Body.
-    pub body: Bytes,
+    method: Method,
+    uri: Uri,
+    /// As they go to the upstream.
+    headers: HeaderLines,
+    body: Bytes,
     /// The trace it belongs to.
-    pub trace: Option<Trace>,
+    trace: Option<Box<Trace>>,
+}
+
+impl Kept {
+    /// This request.
+    pub fn new(outgoing: Outgoing, body: Bytes, trace: Option<Trace>) -> Self {
+        let Outgoing { method, uri, headers } = outgoing;
+        // The path may be a slice of what was read from the client's socket.
+        let uri = uri.to_string().parse().unwrap_or(uri);
+        Self { method, uri, headers: HeaderLines::of(&headers), body, trace: trace.map(Box::new) }
+    }
+
+    /// Its client can come back without having seen the head.
+    fn has_key(&self) -> bool {
+        self.headers.to_map().contains_key(IDEMPOTENCY_KEY)
+    }
+
+    /// Its head.
+    fn outgoing(&self) -> Outgoing {
+        Outgoing { method: self.method.clone(), uri: self.uri.clone(), headers: self.headers.to_map() }
+    }
+
+    /// The request as a dialect sees it, whose head is `outgoing`.
+    fn ask<'a>(&'a self, outgoing: &'a Outgoing) -> Ask<'a> {
+        Ask { method: &outgoing.method, uri: &outgoing.uri, headers: &outgoing.headers, body: &self.body }
+    }
 }
 
 /// Reads one upstream into one session.
@@ -73,7 +101,7 @@ pub struct Pump {
     /// The upstream's last own id, over all tries.
     last_kept: Option<Vec<u8>>,
     /// An upstream's refusal, to be passed on as it is if no other try does better.
-    refusal: Option<WholeAnswer>,
+    refusal: Option<Box<WholeAnswer>>,
     tally: Tally,
     traced: Traced,
     sealed: bool,
@@ -99,7 +127,7 @@ impl Pump {
                         self.machine.handle(now, Input::Readers(readers));
                     }
                     if let Some(fault) = stop {
-                        self.machine.handle(now, Input::Stop(fault));
+                        self.machine.handle(now, Input::Stop(*fault));
                     }
                 }
                 progress = poll_fn(|cx| match self.app.store.in_doubt() {
@@ -257,7 +285,7 @@ impl Pump {
         self.session.timeline.mark(Mark::Head(response.status().as_u16()));
         self.traced.head(response.status());
         if dial != Dial::Fallback && attempt::is_event_stream(&response) {
-            let headers = Arc::new(attempt::headers_for_clients(response.headers()));
+            let headers = HeaderLines::of(&attempt::headers_for_clients(response.headers()));
             let (source, splice) = match dial {
                 Dial::Resume => (Source::Continued, Splice::Repeats),
                 Dial::Continuation => (Source::Continued, Splice::Differs),
@@ -270,7 +298,8 @@ impl Pump {
             });
         }
         let spliced = self.reader.take();
-        let reader = || spliced.unwrap_or_else(|| self.session.dialect.reader(&self.request.ask()));
+        let reader =
+            || spliced.unwrap_or_else(|| self.session.dialect.reader(&self.request.ask(&self.request.outgoing())));
         Attempt::open(response, dial, &self.session, reader, &self.app.settings.limits)
     }
 
@@ -289,7 +318,7 @@ impl Pump {
         }
         if let Some(fault) = attempt::refusal_of(&head) {
             if head.status.as_u16() < 500 {
-                self.refusal = Some((head.status, attempt::headers_for_clients(&head.headers), body));
+                self.refusal = Some(Box::new((head.status, attempt::headers_for_clients(&head.headers), body)));
             }
             return self.failed(fault, true);
         }
@@ -307,7 +336,7 @@ impl Pump {
         if !attempt::is_json(headers) {
             return Err(Code::BadContentType.into());
         }
-        self.session.dialect.events_of(&self.request.ask(), body).map_err(|none| match none {
+        self.session.dialect.events_of(&self.request.ask(&self.request.outgoing()), body).map_err(|none| match none {
             NoAnswer::Fault(fault) => *fault,
             NoAnswer::NotAnAnswer => Code::BadContentType.into(),
         })
@@ -317,7 +346,7 @@ impl Pump {
     fn rest_of(&self, body: &[u8]) -> Result<Vec<OwnedEvent>, Fault> {
         let rest = request::whole(&self.session).and_then(|delivered| {
             let mut views = delivered.iter().map(Delivered::from);
-            self.session.dialect.rest_of(&self.request.ask(), &mut views, body)
+            self.session.dialect.rest_of(&self.request.ask(&self.request.outgoing()), &mut views, body)
         });
         rest.ok_or_else(|| {
             Fault::new(Code::UpstreamTruncated).cause("the whole answer does not begin with what was delivered")
@@ -351,7 +380,11 @@ impl Pump {
 }
 
 /// Waits until a client came or went, somebody asked to stop, or another process owns the session.
-fn changed(control: &mut Follower<Control>, known: usize, cx: &mut Context<'_>) -> Poll<(usize, Option<Fault>, Owner)> {
+fn changed(
+    control: &mut Follower<Control>,
+    known: usize,
+    cx: &mut Context<'_>,
+) -> Poll<(usize, Option<Box<Fault>>, Owner)> {
     control.poll(cx, |control| {
         let (stop, attached) = (control.stop.take(), control.attached());
         let news = attached != known || stop.is_some() || control.owner != Owner::Here;

@@ -6,7 +6,7 @@ use streamkeeper_session::Dial;
 use streamkeeper_sse::OwnedEvent;
 
 use super::{Kept, attempt};
-use crate::dialect::{Delivered, Reader};
+use crate::dialect::{Ask, Delivered, Reader};
 use crate::store::LiveSession;
 use crate::upstream::Outgoing;
 use crate::upstream::headers::{LAST_EVENT_ID, for_stream};
@@ -28,15 +28,17 @@ pub(super) fn next(
     last_id: Option<&[u8]>,
     partial: bool,
 ) -> Option<Next> {
-    let mut outgoing = kept.outgoing.clone();
+    let mut outgoing = kept.outgoing();
+    let asked = kept.outgoing();
+    let ask = kept.ask(&asked);
     for_stream(&mut outgoing.headers);
     match dial {
         Dial::Stream { .. } => Some(Next { outgoing, body: kept.body.clone(), reader: None }),
-        Dial::Resume => resume(session, kept, outgoing, last_id),
-        Dial::Continuation => continuation(session, kept, outgoing),
+        Dial::Resume => resume(session, kept, &ask, outgoing, last_id),
+        Dial::Continuation => continuation(session, &ask, outgoing),
         Dial::Fallback if partial && !session.dialect.tells_rest() => None,
         Dial::Fallback => {
-            let (uri, body) = session.dialect.without_stream(&kept.ask())?;
+            let (uri, body) = session.dialect.without_stream(&ask)?;
             outgoing.uri = uri;
             outgoing.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
             Some(Next { outgoing, body, reader: None })
@@ -44,10 +46,16 @@ pub(super) fn next(
     }
 }
 
-fn resume(session: &LiveSession, kept: &Kept, mut outgoing: Outgoing, last_id: Option<&[u8]>) -> Option<Next> {
+fn resume(
+    session: &LiveSession,
+    kept: &Kept,
+    ask: &Ask<'_>,
+    mut outgoing: Outgoing,
+    last_id: Option<&[u8]>,
+) -> Option<Next> {
     let delivered = delivered(session);
     let mut views = delivered.iter().map(Delivered::from);
-    let resume = session.dialect.native_resume(&kept.ask(), last_id, &mut views)?;
+    let resume = session.dialect.native_resume(ask, last_id, &mut views)?;
     outgoing.method = resume.method;
     outgoing.uri = resume.uri;
     if let Some(id) = resume.last_event_id {
@@ -57,10 +65,10 @@ fn resume(session: &LiveSession, kept: &Kept, mut outgoing: Outgoing, last_id: O
     Some(Next { outgoing, body, reader: None })
 }
 
-fn continuation(session: &LiveSession, kept: &Kept, mut outgoing: Outgoing) -> Option<Next> {
+fn continuation(session: &LiveSession, ask: &Ask<'_>, mut outgoing: Outgoing) -> Option<Next> {
     let delivered = whole(session)?;
     let mut views = delivered.iter().map(Delivered::from);
-    let continuation = session.dialect.continuation(&kept.ask(), session.route.prefill?, &mut views)?;
+    let continuation = session.dialect.continuation(ask, session.route.prefill?, &mut views)?;
     outgoing.uri = continuation.uri;
     Some(Next { outgoing, body: continuation.body, reader: Some(continuation.reader) })
 }

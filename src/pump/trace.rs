@@ -31,10 +31,16 @@ pub(super) struct Facts {
     pub(super) longest_silence: Duration,
 }
 
-/// The spans of one pump.
+/// What one pump tells; its spans only where there is a trace.
 pub(super) struct Traced {
+    facts: Facts,
+    spanned: Option<Box<Spanned>>,
+}
+
+/// The spans of one pump.
+struct Spanned {
     spans: Spans,
-    trace: Option<Trace>,
+    trace: Trace,
     /// The id of the session's span.
     id: u64,
     method: Cow<'static, str>,
@@ -46,7 +52,6 @@ pub(super) struct Traced {
     wall: (Instant, SystemTime),
     out: Option<Out>,
     tries: i64,
-    facts: Facts,
 }
 
 /// A request that is out.
@@ -69,28 +74,32 @@ struct Asked {
 impl Traced {
     /// Of the pump that reads `session` from its beginning.
     pub(super) fn new(app: &App, session: &LiveSession, request: &Kept) -> Self {
-        Self {
-            spans: app.spans.clone(),
-            trace: request.trace,
-            id: request.trace.map_or(0, |_| span_id(&app.entropy)),
-            method: method(&request.outgoing.method),
-            asked: asked(session.dialect.name(), request.outgoing.uri.path()),
-            began: session.timeline.since(),
-            wall: (Instant::now(), SystemTime::now()),
-            out: None,
-            tries: 0,
-            facts: Facts::default(),
-        }
+        let spanned = request.trace.as_deref().map(|trace| {
+            Box::new(Spanned {
+                spans: app.spans.clone(),
+                trace: *trace,
+                id: span_id(&app.entropy),
+                method: method(&request.method),
+                asked: asked(session.dialect.name(), request.uri.path()),
+                began: session.timeline.since(),
+                wall: (Instant::now(), SystemTime::now()),
+                out: None,
+                tries: 0,
+            })
+        });
+        Self { facts: Facts::default(), spanned }
     }
 
     /// Others have read the session before: its span here begins now.
     pub(super) fn begins_now(&mut self) {
-        self.began = self.wall.0;
+        if let Some(spanned) = &mut self.spanned {
+            spanned.began = spanned.wall.0;
+        }
     }
 
     /// The trace's id, for the log.
     pub(super) fn trace_id(&self) -> Option<String> {
-        self.trace.as_ref().map(Trace::hex)
+        self.spanned.as_ref().map(|spanned| spanned.trace.hex())
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -116,9 +125,9 @@ impl Traced {
         entropy: &Entropy,
         outgoing: &mut Outgoing,
     ) {
-        let Some(trace) = &self.trace else { return context::forget(&mut outgoing.headers) };
+        let Some(spanned) = &mut self.spanned else { return context::forget(&mut outgoing.headers) };
         let id = span_id(entropy);
-        trace.write(id, &mut outgoing.headers);
+        spanned.trace.write(id, &mut outgoing.headers);
         let kind = match dial {
             Dial::Stream { .. } => "stream",
             Dial::Resume => "native_resume",
@@ -126,7 +135,7 @@ impl Traced {
             Dial::Fallback => "fallback",
         };
         let method = method(&outgoing.method);
-        self.begin(Out {
+        spanned.begin(Out {
             id,
             method,
             kind,
@@ -139,25 +148,41 @@ impl Traced {
 
     /// A request is out already: it passed, with its caller's headers as they were.
     pub(super) fn adopted(&mut self, entropy: &Entropy, upstream: &Arc<Upstream>, endpoint: usize) {
-        let method = self.method.clone();
+        let Some(spanned) = &mut self.spanned else { return };
+        let (method, since) = (spanned.method.clone(), spanned.began);
         let (id, upstream) = (span_id(entropy), Arc::clone(upstream));
-        self.begin(Out { id, method, kind: "adopted", upstream, endpoint, since: self.began, status: None });
-    }
-
-    fn begin(&mut self, out: Out) {
-        self.tries += 1;
-        self.out = Some(out);
+        spanned.begin(Out { id, method, kind: "adopted", upstream, endpoint, since, status: None });
     }
 
     /// The head of its answer came.
     pub(super) fn head(&mut self, status: StatusCode) {
-        if let Some(out) = &mut self.out {
+        if let Some(out) = self.spanned.as_mut().and_then(|spanned| spanned.out.as_mut()) {
             out.status = Some(status.as_u16());
         }
     }
 
     /// The request that is out, if there is one, is over: well, or with this fault.
     pub(super) fn try_over(&mut self, fault: Option<&Fault>) {
+        if let Some(spanned) = &mut self.spanned {
+            spanned.try_over(fault);
+        }
+    }
+
+    /// This pump's part in the session is over. Call after [`try_over`](Self::try_over).
+    pub(super) fn over(&self, session: &LiveSession, outcome: &'static str, fault: Option<&Fault>) {
+        if let Some(spanned) = &self.spanned {
+            spanned.over(&self.facts, session, outcome, fault);
+        }
+    }
+}
+
+impl Spanned {
+    fn begin(&mut self, out: Out) {
+        self.tries += 1;
+        self.out = Some(out);
+    }
+
+    fn try_over(&mut self, fault: Option<&Fault>) {
         let Some(out) = self.out.take() else { return };
         let Some(trace) = self.wanted() else { return };
         let mut attributes = vec![
@@ -196,11 +221,10 @@ impl Traced {
         });
     }
 
-    /// This pump's part in the session is over. Call after [`try_over`](Self::try_over).
-    pub(super) fn over(&self, session: &LiveSession, outcome: &'static str, fault: Option<&Fault>) {
+    fn over(&self, facts: &Facts, session: &LiveSession, outcome: &'static str, fault: Option<&Fault>) {
         let Some(trace) = self.wanted() else { return };
         let told = session.timeline.tell();
-        let mut attributes = self.of_the_session(session, &told);
+        let mut attributes = self.of_the_session(facts, session, &told);
         attributes.push(KeyValue::new("streamkeeper.outcome", outcome));
         attributes.extend(error_type(fault));
         let callers = |fault: &Fault| matches!(fault.kind, Kind::Validation | Kind::Business);
@@ -219,7 +243,7 @@ impl Traced {
         });
     }
 
-    fn of_the_session(&self, session: &LiveSession, told: &Told) -> Vec<KeyValue> {
+    fn of_the_session(&self, facts: &Facts, session: &LiveSession, told: &Told) -> Vec<KeyValue> {
         let (status, source, count) = session.log.peek(|log| {
             let status = match &log.phase {
                 Phase::Refused(refusal) => {
@@ -240,12 +264,12 @@ impl Traced {
             KeyValue::new("streamkeeper.dialect", session.dialect.name()),
             KeyValue::new("streamkeeper.source", source),
             KeyValue::new("streamkeeper.events", number(count)),
-            KeyValue::new("streamkeeper.bytes", number(self.facts.bytes)),
+            KeyValue::new("streamkeeper.bytes", number(facts.bytes)),
             KeyValue::new("streamkeeper.tries", self.tries),
             KeyValue::new("streamkeeper.readers", number(told.counts.readers)),
             KeyValue::new("streamkeeper.resumes", number(told.counts.resumes)),
             KeyValue::new("streamkeeper.replayed", number(told.counts.replayed)),
-            KeyValue::new("streamkeeper.longest_silence_ms", ms(self.facts.longest_silence)),
+            KeyValue::new("streamkeeper.longest_silence_ms", ms(facts.longest_silence)),
         ];
         attributes.extend(told.stages.head.map(|time| KeyValue::new("streamkeeper.head_ms", ms(time))));
         attributes.extend(told.stages.first_event.map(|time| KeyValue::new("streamkeeper.first_event_ms", ms(time))));
@@ -264,7 +288,7 @@ impl Traced {
     }
 
     fn wanted(&self) -> Option<Trace> {
-        self.trace.filter(|trace| self.spans.wants(trace))
+        Some(self.trace).filter(|trace| self.spans.wants(trace))
     }
 
     /// What the wall's clock said at `instant`: all times of a pump fit each other, whatever is done to that clock.

@@ -12,6 +12,7 @@ use streamkeeper_session::{Code, End, Epochs, EventId, Fault, Ring, RingLimits, 
 
 use crate::config::{self, Route};
 use crate::dialect::Dialect;
+use crate::header_lines::HeaderLines;
 use crate::principal::Principal;
 use crate::store::{Mark, Timeline};
 use crate::telemetry::metrics;
@@ -69,7 +70,7 @@ pub struct Log {
     /// Where the events come from now.
     pub source: Source,
     /// Headers of the upstream's answer that clients get too.
-    pub headers: Arc<HeaderMap>,
+    pub headers: HeaderLines,
     /// When the last event came, on the process's clock.
     pub last_event: Option<Duration>,
     /// When it was sealed or refused.
@@ -88,7 +89,7 @@ impl Log {
             phase: Phase::Pending,
             numbering: Numbering::Open,
             source: Source::Live,
-            headers: Arc::default(),
+            headers: HeaderLines::default(),
             last_event: None,
             ended: None,
         }
@@ -171,7 +172,7 @@ pub struct Control {
     /// Clients attached to it at other replicas.
     pub remote: usize,
     /// End it with this fault.
-    pub stop: Option<Fault>,
+    pub stop: Option<Box<Fault>>,
     /// Who reads its upstream.
     pub owner: Owner,
 }
@@ -259,7 +260,7 @@ impl LiveSession {
 
     /// Asks the pump to end the session with `fault`.
     pub fn stop(&self, fault: Fault) {
-        self.control.update(|control| control.stop.get_or_insert(fault).code);
+        self.control.update(|control| control.stop.get_or_insert_with(|| Box::new(fault)).code);
     }
 
     /// Asks the pump to end it because its client said so.

@@ -171,6 +171,8 @@ impl Told {
             self.entries.remove(FIRST);
             self.dropped += 1;
         }
+        // Few come, and they stay as long as the session.
+        self.entries.reserve_exact(1);
         self.entries.push((now, mark));
     }
 }

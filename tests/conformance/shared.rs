@@ -75,7 +75,7 @@ pub(crate) async fn who_stops_a_session_far_stops_it_near(make: Make) {
     eventually("near to be told", async || session.control.peek(|control| control.stop.is_some())).await;
     // Its pump does as it is told.
     let fault = session.control.peek(|control| control.stop.clone()).expect("it was told");
-    bench.end(&session, Duration::ZERO, End::Failed(Box::new(fault)));
+    bench.end(&session, Duration::ZERO, End::Failed(fault));
     assert_eq!(reader.await.expect("a reader reads").last(), Some(&Said::End(Some(Code::SessionNotFound))));
     let third = bench.third().await;
     for store in [&bench.near, &bench.far, &third] {

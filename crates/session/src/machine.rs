@@ -23,6 +23,7 @@ mod begin;
 mod tries;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Seed;
@@ -58,7 +59,7 @@ enum State {
 /// The state machine. See the module's drawing.
 #[derive(Debug)]
 pub struct Session {
-    plan: Plan,
+    plan: Arc<Plan>,
     seed: Seed,
     state: State,
     actions: VecDeque<Action>,

@@ -250,7 +250,7 @@ async fn meta_of(shared: &Shared, id: SessionId) -> Result<Option<Meta>, Trouble
 fn open(log: &mut Log, opening: Opening) {
     log.numbering = opening.numbering;
     log.source = opening.source;
-    log.headers = Arc::new(opening.headers);
+    log.headers = opening.headers;
     log.phase = Phase::Open;
 }
 

@@ -3,6 +3,7 @@
 //! Not here: what happens then; that is the [`machine`](super)'s, whatever the beginning.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, State};
@@ -12,8 +13,8 @@ use crate::plan::{Dial, Plan};
 
 impl Session {
     /// Begins at `now` with one client attached: the first thing to do is to dial.
-    pub fn new(plan: Plan, seed: u64, now: Duration) -> Self {
-        let mut session = Self::idle(plan, seed, now);
+    pub fn new(plan: impl Into<Arc<Plan>>, seed: u64, now: Duration) -> Self {
+        let mut session = Self::idle(plan.into(), seed, now);
         session.dial(now, Dial::Stream { other_endpoint: false });
         session
     }
@@ -21,11 +22,13 @@ impl Session {
     /// Begins at `now` with an upstream response already there that turned out to be a stream: nobody said that the
     /// request may be sent again, so nothing is retried and nothing stands in. What mends a broken stream may be
     /// tried once, where the plan has it.
-    pub fn adopted(mut plan: Plan, seed: u64, now: Duration) -> Self {
+    pub fn adopted(plan: impl Into<Arc<Plan>>, seed: u64, now: Duration) -> Self {
+        let mut shared = plan.into();
+        let plan = Arc::make_mut(&mut shared);
         plan.retry.attempts = 1;
         plan.fallback = None;
         plan.failover.clear();
-        let mut session = Self::idle(plan, seed, now);
+        let mut session = Self::idle(shared, seed, now);
         (session.streams, session.tries) = (1, 1);
         let due = now + session.plan.timeouts.first_event;
         session.state = State::Opening { dial: Dial::Stream { other_endpoint: false }, due };
@@ -41,8 +44,8 @@ impl Session {
     /// for the one that is gone may have sent it.
     ///
     /// Budgets and time limits begin anew: who knows how old the session is puts what is left into `plan`.
-    pub fn orphaned(plan: Plan, seed: u64, now: Duration, delivered: bool) -> Self {
-        let mut session = Self::idle(plan, seed, now);
+    pub fn orphaned(plan: impl Into<Arc<Plan>>, seed: u64, now: Duration, delivered: bool) -> Self {
+        let mut session = Self::idle(plan.into(), seed, now);
         session.commit_due = None;
         session.delivered = delivered;
         let lost = Fault::new(Code::OwnerLost);
@@ -57,7 +60,7 @@ impl Session {
         session
     }
 
-    fn idle(plan: Plan, seed: u64, now: Duration) -> Self {
+    fn idle(plan: Arc<Plan>, seed: u64, now: Duration) -> Self {
         Self {
             total_due: now + plan.timeouts.total,
             commit_due: Some(now + plan.commit_after),

@@ -2,6 +2,7 @@
 //!
 //! What may be tried is the [`policy`](crate::policy)'s to say; this part remembers what was.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, State};
@@ -100,7 +101,7 @@ impl Session {
             Dial::Resume | Dial::Continuation => self.mends -= 1,
             Dial::Fallback => {
                 self.fallback_spent = false;
-                self.plan.fallback = None;
+                Arc::make_mut(&mut self.plan).fallback = None;
             }
             Dial::Stream { .. } => {}
         }
