@@ -91,7 +91,10 @@ macro_rules! conformance_of_shared {
                     a_stale_owner_cannot_write_and_its_clients_follow_the_new_one
                     a_finished_session_is_nobodys_to_take_over
                     who_was_away_for_less_than_its_lease_catches_up_and_stays_the_owner
-                    what_is_read_far_counts_in_the_budget_there;
+                    what_is_read_far_counts_in_the_budget_there
+                    who_took_over_and_never_heard_so_tries_again
+                    an_heir_writes_the_whole_hash_again
+                    who_follows_what_it_cannot_read_is_told;
             }
         }
     };

@@ -20,7 +20,7 @@ use streamkeeper::store::{
 use streamkeeper_session::{Code, End, Gap, Record, SessionId};
 
 use super::stores::{Make, Stores};
-use crate::replicas_support::{Line, PATIENCE, eventually};
+use crate::replicas_support::{Line, PATIENCE, Redis, Word, eventually};
 
 pub(crate) const KIB: usize = 1024;
 /// How long a finished session is kept.
@@ -209,6 +209,25 @@ impl Bench {
     /// The line between `near` and what is shared.
     pub(crate) fn line(&self) -> &Line {
         self.0.line.as_ref().expect("the case is for shared stores")
+    }
+
+    /// Asks what is shared. In `words`, `log`, `meta` and `name <n>` stand for the keys of `session` and of a name.
+    pub(crate) async fn redis(&self, session: &LiveSession, words: &[&str]) -> Word {
+        let (port, prefix) = self.0.redis.as_ref().expect("the case is for Redis");
+        let mut redis = Redis::down();
+        redis.port = *port;
+        let words = words.iter().map(|word| match (*word, word.strip_prefix("name ")) {
+            ("log" | "meta", _) => format!("{prefix}:1:{{{}}}:{word}", session.id),
+            (_, Some(name)) => format!("{prefix}:1:name:{:032x}", name.parse::<u128>().expect("a number")),
+            _ => (*word).to_owned(),
+        });
+        redis.command(&words.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>()).await
+    }
+
+    /// `far` goes away as one does: what it has is written, and its sessions are nobody's.
+    pub(crate) async fn dismiss_far(&mut self) {
+        let far = std::mem::replace(&mut self.0.far, Arc::clone(&self.0.near));
+        far.close().await;
     }
 
     /// `near` dies without a word.

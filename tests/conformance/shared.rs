@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamkeeper::store::{Durability, LiveSession, Owner, StoreLimits};
+use streamkeeper::store::{Durability, LiveSession, Opened, Owner, StoreLimits};
 use streamkeeper_session::{Code, End, Splice};
 
-use super::bench::{Bench, KIB, ROOMY, Said, agrees, bench, caller, end, found, leased, owner_is, push, read, replay};
+use super::bench::{
+    Bench, KIB, ROOMY, Said, agrees, bench, caller, end, found, leased, owner_is, push, read, replay, session,
+};
 use super::replicas_support::eventually;
 use super::stores::Make;
 
@@ -25,6 +27,7 @@ async fn begun(bench: &Bench) -> (Arc<LiveSession>, Arc<LiveSession>) {
 
 /// Far goes on with what it took over, to the end.
 async fn goes_on(bench: &Bench, far: &LiveSession) {
+    let epoch = far.log.peek(|log| log.epochs.current());
     far.log.update(|log| log.epochs.settle(Splice::Differs));
     push(&*bench.far, far, b"by the heir", None);
     end(&*bench.far, far, Duration::ZERO, End::Completed);
@@ -32,8 +35,8 @@ async fn goes_on(bench: &Bench, far: &LiveSession) {
     let newcomer = bench.third().await;
     let third = found(&*newcomer, far).await;
     agrees(&third, far, 1).await;
-    let last_event = |epoch| Said::Event { epoch, seq: 4, body: b"by the heir".to_vec(), kept: None };
-    assert_eq!(seen[3..], [last_event(1), Said::End(None)]);
+    let last_event = Said::Event { epoch, seq: 4, body: b"by the heir".to_vec(), kept: None };
+    assert_eq!(seen[3..], [last_event, Said::End(None)]);
 }
 
 pub(crate) async fn it_says_that_it_is_shared_and_where_it_keeps_things(make: Make) {
@@ -218,4 +221,50 @@ pub(crate) async fn what_is_read_far_counts_in_the_budget_there(make: Make) {
         assert!(held <= 64 * KIB, "{held} bytes are held");
     }
     assert!(bench.far.all().len() < found_far.len(), "the oldest ones went");
+}
+
+pub(crate) async fn who_took_over_and_never_heard_so_tries_again(make: Make) {
+    let mut bench = bench(make, ROOMY).await;
+    let own = bench.let_in(caller("a"), Vec::new()).await;
+    eventually("near to be known", async || bench.redis(&own, &["EXISTS", "meta"]).await.int() == 1).await;
+    let near = bench.redis(&own, &["HGET", "meta", "owner"]).await.text().to_owned();
+    let begun = session(caller("a"));
+    assert!(matches!(bench.far.open(Arc::clone(&begun), Vec::new()).await, Opened::New));
+    for _ in 0..3 {
+        push(&*bench.far, &begun, b"an event", None);
+    }
+    let heir = found(&*bench.near, &begun).await;
+    agrees(&heir, &begun, 1).await;
+    let _client = heir.attach(9).expect("room");
+    bench.dismiss_far().await;
+    owner_is(&heir, Owner::Nobody).await;
+    // What a takeover does; its answer gets lost.
+    bench.redis(&heir, &["HSET", "meta", "owner", &near]).await;
+    bench.redis(&heir, &["XADD", "log", "1-3", "o", &near]).await;
+    eventually("the mark to be read", async || heir.log.peek(|log| log.epochs.current()) == 1).await;
+    owner_is(&heir, Owner::Nobody).await;
+    assert!(bench.near.take_over(&heir).await);
+    assert_eq!(heir.log.peek(|log| log.epochs.current()), 2);
+    goes_on(&bench, &heir).await;
+}
+
+pub(crate) async fn an_heir_writes_the_whole_hash_again(make: Make) {
+    let mut bench = leased(make, ROOMY, SHORT).await;
+    let (session, far) = begun(&bench).await;
+    bench.kill_near();
+    owner_is(&far, Owner::Nobody).await;
+    bench.redis(&session, &["DEL", "meta"]).await;
+    assert!(bench.far.take_over(&far).await);
+    let newcomer = bench.third().await;
+    let third = found(&*newcomer, &session).await;
+    assert_eq!(third.request_id, session.request_id);
+    goes_on(&bench, &far).await;
+}
+
+pub(crate) async fn who_follows_what_it_cannot_read_is_told(make: Make) {
+    let bench = bench(make, ROOMY).await;
+    let (session, far) = begun(&bench).await;
+    bench.redis(&session, &["XADD", "log", "0-4", "of another version", "1"]).await;
+    eventually("its readers to be told", async || far.log.peek(|log| log.parted) == Some(Code::StoreUnavailable)).await;
+    assert_eq!(replay(&far, 1), replay(&session, 1), "what could be read stays");
 }

@@ -27,6 +27,8 @@ pub(crate) struct Stores {
     pub(crate) another: Box<dyn Fn() -> Arc<dyn SessionStore> + Send + Sync>,
     /// Between `near` and what is shared.
     pub(crate) line: Option<Line>,
+    /// What is shared: the port of a Redis, and what all keys of these stores begin with.
+    pub(crate) redis: Option<(u16, String)>,
 }
 
 /// Makes stores with these limits and, where they are shared, this lease.
@@ -36,7 +38,7 @@ pub(crate) type Make = fn(StoreLimits, Duration) -> Stores;
 pub(crate) fn memory(limits: StoreLimits, _lease: Duration) -> Stores {
     let store: Arc<dyn SessionStore> = Arc::new(MemoryStore::new(limits));
     let (near, far) = (Arc::clone(&store), Arc::clone(&store));
-    Stores { near, far, another: Box::new(move || Arc::clone(&store)), line: None }
+    Stores { near, far, another: Box::new(move || Arc::clone(&store)), line: None, redis: None }
 }
 
 /// Replicas before one Redis.
@@ -59,7 +61,13 @@ pub(crate) fn redis(limits: StoreLimits, lease: Duration) -> Stores {
         Arc::new(store.expect("no certificates are asked for"))
     };
     let line = Line::to(port);
-    Stores { near: replica(line.port), far: replica(port), another: Box::new(move || replica(port)), line: Some(line) }
+    Stores {
+        near: replica(line.port),
+        far: replica(port),
+        another: Box::new(move || replica(port)),
+        line: Some(line),
+        redis: Some((port, format!("case{case}"))),
+    }
 }
 
 /// The port of a `redis-server` of this process, which ends with it.

@@ -39,9 +39,9 @@ impl Written {
     /// Nothing.
     pub(super) const NOTHING: Self = Self { next: 1, top: None, told: Told::Nothing, first: 1 };
 
-    /// Everything up to `top`, the mark of its new owner.
+    /// All events up to `top`, the mark of its new owner. The hash may have been dropped before that.
     pub(super) fn taken_over(top: EntryId) -> Self {
-        Self { next: top.seq + 1, top: Some(top), told: Told::All, first: 1 }
+        Self { next: top.seq + 1, top: Some(top), told: Told::Nothing, first: 1 }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Cmd, Value, cmd};
-use streamkeeper_session::{Ring, RingLimits, SessionId};
+use streamkeeper_session::{Code, Ring, RingLimits, SessionId};
 
 use super::keys::Replica;
 use super::link::Trouble;
@@ -103,6 +103,8 @@ pub(super) async fn look(shared: &Shared, mirrors: &[Arc<Mirror>]) -> Result<(),
         for (mirror, page) in left.into_iter().zip(answers.by_ref()) {
             if mirror.take(shared, page?) {
                 more.push(mirror);
+            } else {
+                mirror.see_to_owner(shared.me);
             }
         }
         for (mirror, meta) in asked_for_hash.into_iter().zip(answers) {
@@ -177,7 +179,7 @@ impl Mirror {
             true
         });
         if !understood {
-            tracing::warn!(session = %self.session.id, "an entry in Redis is not one that this version reads");
+            self.part();
         }
         {
             let mut state = self.lock();
@@ -189,6 +191,27 @@ impl Mirror {
         }
         shared.local.charge(&self.session);
         full && understood
+    }
+
+    /// All there is was read. If the newest mark is this process's own it owns the session for all others, but not for
+    /// itself: its mark was written, and it never heard so. Whoever stands by here has to try again.
+    fn see_to_owner(&self, me: Replica) {
+        let stale = {
+            let state = self.lock();
+            state.owner == Some(me) && !state.retired
+        };
+        if stale && !self.session.is_ended() && self.session.control.peek(|control| control.owner != Owner::Nobody) {
+            self.session.control.update(|control| control.owner = Owner::Nobody);
+        }
+    }
+
+    /// What follows cannot be read here. That does not change, so its readers are told, once.
+    fn part(&self) {
+        if self.session.log.peek(|log| log.parted.is_some()) {
+            return;
+        }
+        tracing::warn!(session = %self.session.id, "an entry in Redis is not one that this version reads");
+        self.session.log.update(|log| log.parted = Some(Code::StoreUnavailable));
     }
 }
 

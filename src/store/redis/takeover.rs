@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use redis::RedisWrite as _;
 
-use super::RedisStore;
 use super::batch::Written;
 use super::link::Trouble;
 use super::mirror::{Mirror, look};
 use super::record::{EntryId, bytes};
+use super::{RedisStore, writer};
 use crate::store::{LiveSession, Owner};
 
 impl RedisStore {
@@ -63,6 +63,7 @@ impl RedisStore {
             }
         });
         session.control.update(|control| control.owner = Owner::Here);
+        writer::again(shared, session);
         Ok(true)
     }
 }
