@@ -94,7 +94,10 @@ macro_rules! conformance_of_shared {
                     what_is_read_far_counts_in_the_budget_there
                     who_took_over_and_never_heard_so_tries_again
                     an_heir_writes_the_whole_hash_again
-                    who_follows_what_it_cannot_read_is_told;
+                    who_follows_what_it_cannot_read_is_told
+                    what_is_removed_while_it_is_written_stays_gone
+                    who_joined_what_was_not_let_in_is_told_and_the_name_is_free
+                    a_redis_that_forgot_the_scripts_learns_them_at_once;
             }
         }
     };

@@ -8,7 +8,7 @@ use streamkeeper::store::{Durability, LiveSession, Opened, Owner, StoreLimits};
 use streamkeeper_session::{Code, End, Splice};
 
 use super::bench::{
-    Bench, KIB, ROOMY, Said, agrees, bench, caller, end, found, leased, owner_is, push, read, replay, session,
+    Bench, KIB, ROOMY, Said, agrees, bench, caller, end, found, leased, once, owner_is, push, read, replay, session,
 };
 use super::replicas_support::eventually;
 use super::stores::Make;
@@ -236,6 +236,7 @@ pub(crate) async fn who_took_over_and_never_heard_so_tries_again(make: Make) {
     let heir = found(&*bench.near, &begun).await;
     agrees(&heir, &begun, 1).await;
     let _client = heir.attach(9).expect("room");
+    eventually("far to know of near", async || begun.control.peek(|control| control.remote == 1)).await;
     bench.dismiss_far().await;
     owner_is(&heir, Owner::Nobody).await;
     // What a takeover does; its answer gets lost.
@@ -267,4 +268,55 @@ pub(crate) async fn who_follows_what_it_cannot_read_is_told(make: Make) {
     bench.redis(&session, &["XADD", "log", "0-4", "of another version", "1"]).await;
     eventually("its readers to be told", async || far.log.peek(|log| log.parted) == Some(Code::StoreUnavailable)).await;
     assert_eq!(replay(&far, 1), replay(&session, 1), "what could be read stays");
+}
+
+pub(crate) async fn what_is_removed_while_it_is_written_stays_gone(make: Make) {
+    let bench = bench(make, ROOMY).await;
+    for round in 0..10 {
+        // While this one is on its way the others gather.
+        bench.line().stand_still();
+        let mut all = Vec::new();
+        for n in 0..50 {
+            let session = bench.let_in(caller(&format!("c{n}")), Vec::new()).await;
+            bench.grow(&session, 10);
+            all.push(session);
+        }
+        bench.line().mend();
+        for session in &all {
+            bench.near.remove(session.id).await;
+        }
+        for session in &all {
+            assert_eq!(bench.redis(session, &["EXISTS", "meta"]).await.int(), 0, "round {round}");
+            end(&*bench.near, session, Duration::ZERO, End::Completed);
+        }
+    }
+}
+
+pub(crate) async fn who_joined_what_was_not_let_in_is_told_and_the_name_is_free(make: Make) {
+    let bench = Arc::new(bench(make, StoreLimits { sessions: 1, ..ROOMY }).await);
+    // By its name it is in Redis when it is let in: nothing is on its way any more.
+    bench.let_in(caller("a"), once(1, 9)).await;
+    bench.line().stand_still();
+    let late = session(caller("a"));
+    let opening = tokio::spawn({
+        let (bench, late) = (Arc::clone(&bench), Arc::clone(&late));
+        async move { bench.open(&late, once(3, 9)).await }
+    });
+    // It is known elsewhere before it knows its place.
+    let far = found(&*bench.far, &late).await;
+    let reader = tokio::spawn(read(far));
+    bench.line().mend();
+    assert!(matches!(opening.await.expect("nobody panics"), Opened::Refused(_)));
+    assert_eq!(bench.redis(&late, &["EXISTS", "name 3"]).await.int(), 0);
+    assert_eq!(reader.await.expect("a reader reads"), [Said::End(Some(Code::Overloaded))]);
+}
+
+pub(crate) async fn a_redis_that_forgot_the_scripts_learns_them_at_once(make: Make) {
+    let bench = bench(make, ROOMY).await;
+    let first = bench.let_in(caller("a"), Vec::new()).await;
+    bench.redis(&first, &["SCRIPT", "FLUSH"]).await;
+    // A name that could not be claimed would be had twice.
+    bench.let_in(caller("a"), once(5, 9)).await;
+    assert_eq!(bench.redis(&first, &["EXISTS", "name 5"]).await.int(), 1);
+    assert!(matches!(bench.far.open(session(caller("a")), once(5, 9)).await, Opened::Joined(_)));
 }

@@ -25,8 +25,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::cmd;
-use streamkeeper_session::{Code, Fault, SessionId};
+use redis::{Cmd, cmd};
+use streamkeeper_session::{Code, End, Fault, SessionId};
 use tokio::task::JoinSet;
 
 use self::batch::Written;
@@ -37,7 +37,7 @@ use self::mirror::Mirror;
 use self::shared::Shared;
 use self::writer::Owned;
 use super::memory::{has_failed, joined};
-use super::{Answer, Durability, LiveSession, MemoryStore, Name, Opened, Phase, SessionStore};
+use super::{Answer, Durability, LiveSession, MemoryStore, Name, Opened, Phase, Refusal, SessionStore};
 use crate::clock::{Clock, Entropy};
 use crate::config::{self, OnFailure, Route, Settings};
 use crate::principal::Principal;
@@ -108,12 +108,12 @@ impl RedisStore {
         let held = shared.local.hold(Arc::clone(&mirror.session));
         if Arc::ptr_eq(&held, &mirror.session) {
             shared.local.charge(&held);
-            let (owner, now) = {
+            let owner = {
                 let mut state = mirror.lock();
                 (state.told, state.told_at) = (1, shared.clock.now());
-                (state.owner, state.told_at)
+                state.idle_since = Some(state.told_at);
+                state.owner
             };
-            mirror.lock().idle_since = Some(now);
             shared.mirrors.insert(id.as_u128(), mirror);
             // Whoever asked is about to read it.
             if let Some(owner) = owner.filter(|_| !held.is_ended()) {
@@ -155,7 +155,29 @@ impl RedisStore {
 
     async fn disown(&self, id: SessionId) {
         self.shared.owned.remove(&id.as_u128());
-        drop_keys(&self.shared, id, false).await;
+        self.drop_keys(id, false).await;
+    }
+
+    /// The same as [`drop_keys`], behind a flush that may be about to write them.
+    async fn drop_keys(&self, id: SessionId, keep_log: bool) {
+        let _alone = self.shared.flushing.lock().await;
+        drop_keys(&self.shared, id, keep_log).await;
+    }
+
+    /// A session that has no place here after all. Who has joined it meanwhile, by a name that it `claimed`, is told.
+    async fn withdraw(&self, session: &Arc<LiveSession>, claimed: Vec<Cmd>, fault: Fault) {
+        let shared = &self.shared;
+        let _ = shared.link.ask(claimed).await;
+        if let Some(owned) = shared.owned(session.id) {
+            owned.lock().removed = true;
+        }
+        let now = shared.clock.now();
+        session.log.update(|log| {
+            log.ended = Some(now);
+            log.ring.seal(End::Failed(Box::new(fault.clone())));
+            log.phase = Phase::Refused(Arc::new(Refusal { fault, answer: None }));
+        });
+        let _ = writer::flush(shared, &[session.id], false).await;
     }
 
     async fn open_shared(&self, session: Arc<LiveSession>, names: Vec<Name>) -> Opened {
@@ -170,16 +192,16 @@ impl RedisStore {
         if up && shared.settings.acknowledged {
             session.log.update(|log| log.shown = 1);
         }
-        let mut newest = Vec::new();
+        let (mut newest, mut claimed) = (Vec::new(), Vec::new());
         for name in &names {
             match *name {
                 Name::Once { key, fingerprint } if up => {
-                    let claimed = match self.announce(&session).await {
+                    let claim = match self.announce(&session).await {
                         Ok(()) => self.claim(&session, key, fingerprint).await,
                         Err(trouble) => Err(trouble),
                     };
-                    match claimed {
-                        Ok(None) => {}
+                    match claim {
+                        Ok(None) => claimed.push(names::release(shared, key, (session.id, fingerprint))),
                         Ok(Some(opened)) => {
                             self.disown(session.id).await;
                             return opened;
@@ -199,9 +221,16 @@ impl RedisStore {
             self.own(&session, Written::NOTHING);
         }
         let opened = shared.local.open(Arc::clone(&session), names).await;
-        if !matches!(opened, Opened::New) {
-            self.disown(session.id).await;
-            return opened;
+        match &opened {
+            Opened::New => {}
+            Opened::Refused(fault) if !claimed.is_empty() => {
+                self.withdraw(&session, claimed, fault.clone()).await;
+                return opened;
+            }
+            _ => {
+                self.disown(session.id).await;
+                return opened;
+            }
         }
         // By the time its client knows of it, so should the others.
         writer::again(shared, &session);
@@ -271,7 +300,7 @@ impl SessionStore for RedisStore {
                     return self.disown(id).await;
                 }
             }
-            drop_keys(&self.shared, id, true).await;
+            self.drop_keys(id, true).await;
         })
     }
 

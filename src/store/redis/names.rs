@@ -66,7 +66,14 @@ pub(super) async fn claim(
             rename
         }
     };
-    Ok(matches!(shared.link.ask_one(claim).await?, Value::Okay | Value::Int(1)))
+    Ok(matches!(shared.ask_script(claim).await?, Value::Okay | Value::Int(1)))
+}
+
+/// The command that gives `key` to nobody, if it is still `session`'s.
+pub(super) fn release(shared: &Shared, key: u128, (session, fingerprint): (SessionId, u128)) -> Cmd {
+    let mut rename = shared.scripts.rename(&shared.keys.name(key));
+    rename.arg(text(session, fingerprint)).arg("").arg(0);
+    rename
 }
 
 /// The command that gives `key` to `session`, whoever had it.

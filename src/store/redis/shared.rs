@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use redis::{Cmd, Script, cmd};
+use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 use streamkeeper_session::SessionId;
 use tokio::sync::Notify;
 
 use super::bell::Bell;
 use super::keys::{Keys, Replica};
-use super::link::Link;
+use super::link::{Link, Trouble};
 use super::mirror::Mirror;
 use super::writer::Owned;
 use crate::clock::Clock;
@@ -143,6 +143,27 @@ impl Shared {
         millis(self.session().retention).max(1)
     }
 
+    /// One command that runs a script. A Redis that was promoted, or flushed, does not know ours: then it learns them.
+    pub(super) async fn ask_script(&self, command: Cmd) -> Result<Value, Trouble> {
+        let answers = self.link.ask(vec![command.clone()]).await?;
+        match answers.into_iter().next() {
+            Some(Err(error)) if unknown_script(&error) => {
+                self.teach().await?;
+                self.link.ask_one(command).await
+            }
+            Some(answer) => Ok(answer?),
+            None => Ok(Value::Nil),
+        }
+    }
+
+    /// Loads the scripts anew.
+    pub(super) async fn teach(&self) -> Result<(), Trouble> {
+        for answer in self.link.ask(self.scripts.load()).await? {
+            answer?;
+        }
+        Ok(())
+    }
+
     /// Rings at other replicas. Whether anybody hears it does not matter.
     pub(super) async fn ring(&self, bells: Vec<(Replica, Bell)>) {
         if bells.is_empty() {
@@ -181,6 +202,11 @@ impl Scripts {
         eval.arg(self.rename.get_hash()).arg(1).arg(name);
         eval
     }
+}
+
+/// Whether Redis does not know the script it was to run. It did nothing then.
+pub(super) fn unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

@@ -34,7 +34,7 @@ impl RedisStore {
         let me = shared.me.to_string();
         append.arg(2).arg("owner").arg(&me).arg(mark.to_string()).arg(2).arg("o").arg(&me);
         append.arg("").arg(shared.lifetime(&session.route));
-        Ok((bytes(shared.link.ask_one(append).await?).as_deref() == Some(b"OK")).then_some(mark))
+        Ok((bytes(shared.ask_script(append).await?).as_deref() == Some(b"OK")).then_some(mark))
     }
 
     pub(super) async fn take_over_shared(&self, session: &Arc<LiveSession>) -> Result<bool, Trouble> {

@@ -16,7 +16,7 @@ use super::bell::{Bell, Round};
 use super::drop_keys;
 use super::link::Trouble;
 use super::record::{EntryId, bytes};
-use super::shared::{Followers, Shared};
+use super::shared::{Followers, Shared, unknown_script};
 use crate::store::{LiveSession, Owner};
 use crate::telemetry::metrics;
 
@@ -63,6 +63,23 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// When Redis could not be asked, or refused. The connection is given up then, and nothing is assumed to be written.
 pub(super) async fn flush(shared: &Shared, ids: &[SessionId], verify: bool) -> Result<(), Trouble> {
     let _alone = shared.flushing.lock().await;
+    let unwritten = write(shared, ids, verify).await?;
+    if unwritten.is_empty() {
+        return Ok(());
+    }
+    let trouble = match shared.teach().await {
+        Ok(()) if write(shared, &unwritten, verify).await?.is_empty() => return Ok(()),
+        Ok(()) => Trouble::Refused("scripts do not stay loaded".to_owned()),
+        Err(trouble) => trouble,
+    };
+    // With the next connection all sessions are written that are not yet.
+    metrics::store_error(trouble.kind());
+    shared.link.hang_up(&trouble);
+    Err(trouble)
+}
+
+/// One round of a flush. The sessions whose part Redis did not know how to append.
+async fn write(shared: &Shared, ids: &[SessionId], verify: bool) -> Result<Vec<SessionId>, Trouble> {
     let (mut commands, mut parts) = (Vec::new(), Vec::new());
     for owned in ids.iter().filter_map(|id| shared.owned(*id)) {
         owned.session.noted.store(false, Ordering::Release);
@@ -76,7 +93,7 @@ pub(super) async fn flush(shared: &Shared, ids: &[SessionId], verify: bool) -> R
         }
     }
     if commands.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let answers = match shared.link.ask(commands).await {
         Ok(answers) => answers,
@@ -87,8 +104,12 @@ pub(super) async fn flush(shared: &Shared, ids: &[SessionId], verify: bool) -> R
         }
     };
     let (mut round, mut refused, mut lost, mut fenced) = (Round::default(), None, 0, 0);
-    let mut removed = Vec::new();
+    let (mut removed, mut unwritten) = (Vec::new(), Vec::new());
     for ((owned, batch), answer) in parts.into_iter().zip(answers) {
+        if answer.as_ref().is_err_and(unknown_script) {
+            unwritten.push(owned.session.id);
+            continue;
+        }
         if batch.sealed && owned.lock().removed {
             removed.push(owned.session.id);
         }
@@ -112,7 +133,7 @@ pub(super) async fn flush(shared: &Shared, ids: &[SessionId], verify: bool) -> R
     for id in removed {
         drop_keys(shared, id, true).await;
     }
-    let Some(trouble) = refused else { return Ok(()) };
+    let Some(trouble) = refused else { return Ok(unwritten) };
     // Whatever it is that Redis refuses, it is no place to write to now.
     metrics::store_error(trouble.kind());
     shared.link.hang_up(&trouble);
