@@ -70,7 +70,8 @@ macro_rules! conformance {
                 many:
                     two_writers_of_one_session_make_one_log
                     of_many_who_open_the_same_once_name_exactly_one_is_new
-                    many_who_come_go_and_grow_at_once_leave_the_count_right;
+                    many_who_come_go_and_grow_at_once_leave_the_count_right
+                    who_comes_while_others_make_room_is_let_in;
             }
         }
     };

@@ -4,8 +4,8 @@
 //! is exceeded, finished sessions go first (oldest first), then the ring that is growing gives up its own oldest
 //! events. One coarse sweep replaces timers per session.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -58,7 +58,10 @@ pub struct MemoryStore {
     names: DashMap<u128, (SessionId, u128)>,
     running: AtomicUsize,
     running_by_principal: DashMap<Principal, usize>,
-    bytes: AtomicUsize,
+    /// What all rings take. A ring may be given back before it was counted, so it can be below zero for a moment.
+    bytes: AtomicIsize,
+    /// Held by whoever makes room. Only then is more counted than may be taken, or after the bound was lowered.
+    room: Mutex<()>,
 }
 
 impl MemoryStore {
@@ -70,7 +73,8 @@ impl MemoryStore {
             names: DashMap::new(),
             running: AtomicUsize::new(0),
             running_by_principal: DashMap::new(),
-            bytes: AtomicUsize::new(0),
+            bytes: AtomicIsize::new(0),
+            room: Mutex::new(()),
         }
     }
 
@@ -106,7 +110,7 @@ impl MemoryStore {
             metrics::refused(limit);
             Err(Fault::new(Code::Overloaded).message(what))
         };
-        if self.bytes.load(Ordering::Relaxed) > self.limits.load().ring_bytes {
+        if self.over() > 0 && !self.make_room(None) {
             return full("ring_bytes", "The memory for replay is used up (limits.ring_bytes).");
         }
         let room = |running| (running < self.limits.load().sessions).then_some(running + 1);
@@ -187,43 +191,58 @@ impl MemoryStore {
         finished
     }
 
-    /// Settles what `session`'s ring takes now against what was counted for it. `false` if that has not changed, as
-    /// after most events: a ring grows by pages.
-    fn settle(&self, session: &LiveSession) -> bool {
-        let (footprint, evicted) = session.log.peek(|log| (log.ring.footprint(), log.ring.evicted()));
-        metrics::evicted(evicted - session.evicted.swap(evicted, Ordering::Relaxed).min(evicted));
-        if footprint == session.charged.load(Ordering::Relaxed) {
-            return false;
-        }
-        self.count(session, footprint);
-        if !self.sessions.contains_key(&session.id.as_u128()) {
-            self.count(session, 0); // forgotten meanwhile: its last events are nobody's any more
-        }
-        true
-    }
-
+    /// Counts `footprint` bytes for `session` instead of what was counted before.
     fn count(&self, session: &LiveSession, footprint: usize) {
         let counted = session.charged.swap(footprint, Ordering::Relaxed);
-        self.bytes.fetch_add(footprint, Ordering::Relaxed);
-        self.bytes.fetch_sub(counted, Ordering::Relaxed);
+        self.bytes.fetch_add(signed(footprint) - signed(counted), Ordering::Relaxed);
     }
 
-    fn make_room(&self, growing: &LiveSession) {
-        for (_, id) in self.finished() {
-            if self.bytes.load(Ordering::Relaxed) <= self.limits.load().ring_bytes {
-                return;
-            }
-            self.forget(id);
+    /// The same if there is room for it.
+    fn count_if_it_fits(&self, session: &LiveSession, footprint: usize) -> bool {
+        let counted = session.charged.load(Ordering::Relaxed);
+        let growth = signed(footprint) - signed(counted);
+        let most = signed(self.limits.load().ring_bytes);
+        let fits = |bytes| (growth <= 0 || bytes + growth <= most).then_some(bytes + growth);
+        let fits = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if fits {
+            // Whoever else has counted for it meanwhile counted from the same.
+            let between = session.charged.swap(footprint, Ordering::Relaxed);
+            self.bytes.fetch_add(signed(counted) - signed(between), Ordering::Relaxed);
         }
-        let over = self.bytes.load(Ordering::Relaxed).saturating_sub(self.limits.load().ring_bytes);
-        if over > 0 {
-            growing.log.update(|log| {
-                let target = log.ring.footprint().saturating_sub(over);
-                log.ring.shrink_to(target)
-            });
-            self.settle(growing);
-        }
+        fits
     }
+
+    /// So many bytes more are taken than may be.
+    fn over(&self) -> usize {
+        let over = self.bytes.load(Ordering::Relaxed) - signed(self.limits.load().ring_bytes);
+        usize::try_from(over).unwrap_or(0)
+    }
+
+    /// Counts what `growing` takes now, if any, and makes room: by finished sessions, then by its own oldest events.
+    /// `false` if all that was not enough.
+    fn make_room(&self, growing: Option<&LiveSession>) -> bool {
+        let _alone = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(growing) = growing {
+            self.count(growing, growing.log.peek(|log| log.ring.footprint()));
+        }
+        if self.over() > 0 {
+            self.finished().into_iter().take_while(|_| self.over() > 0).for_each(|(_, id)| self.forget(id));
+        }
+        if let (Some(growing), over @ 1..) = (growing, self.over()) {
+            let footprint = growing.log.update(|log| {
+                let target = log.ring.footprint().saturating_sub(over);
+                log.ring.shrink_to(target);
+                log.ring.footprint()
+            });
+            self.count(growing, footprint);
+        }
+        self.over() == 0
+    }
+}
+
+/// Sizes of memory fit.
+fn signed(bytes: usize) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
 }
 
 /// What a name leads to whose session may be joined.
@@ -277,9 +296,17 @@ impl SessionStore for MemoryStore {
     }
 
     fn charge(&self, session: &LiveSession) {
-        if self.settle(session) && self.bytes.load(Ordering::Relaxed) > self.limits.load().ring_bytes {
-            self.make_room(session);
+        let (footprint, evicted) = session.log.peek(|log| (log.ring.footprint(), log.ring.evicted()));
+        if footprint != session.charged.load(Ordering::Relaxed) {
+            if !self.count_if_it_fits(session, footprint) {
+                self.make_room(Some(session));
+            }
+            if !self.holds(session.id) {
+                self.count(session, 0); // forgotten meanwhile: its last events are nobody's any more
+            }
         }
+        let evicted = evicted.max(session.log.peek(|log| log.ring.evicted()));
+        metrics::evicted(evicted - session.evicted.swap(evicted, Ordering::Relaxed).min(evicted));
     }
 
     fn ended(&self, session: &LiveSession) {
@@ -305,7 +332,8 @@ impl SessionStore for MemoryStore {
                     && held.session.control.peek(|control| control.owner == Owner::Here && control.attached() == 0)
             })
             .count();
-        metrics::store_gauges(self.sessions.len(), orphans, self.bytes.load(Ordering::Relaxed));
+        let bytes = usize::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(0);
+        metrics::store_gauges(self.sessions.len(), orphans, bytes);
     }
 
     fn reconfigure(&self, settings: &Settings) {

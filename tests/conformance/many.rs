@@ -1,6 +1,7 @@
 //! Many at once, at both handles.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -92,10 +93,9 @@ pub(crate) async fn many_who_come_go_and_grow_at_once_leave_the_count_right(make
                 for round in 0..40 {
                     let (whose, name) = (caller(&format!("t{}", thread % 3)), vec![Name::Newest(1)]);
                     let session = session(whose);
-                    // For the moment in which somebody makes room there is none.
-                    while !matches!(runtime.block_on(bench.open(&session, name.clone())), Opened::New) {
-                        std::thread::yield_now();
-                    }
+                    // Whoever makes room has made it before the next one is judged.
+                    let opened = runtime.block_on(bench.open(&session, name));
+                    assert!(matches!(opened, Opened::New), "{opened:?}");
                     bench.grow(&session, 12);
                     bench.complete(&session, round);
                     if round % 2 == 0 {
@@ -119,4 +119,29 @@ pub(crate) async fn many_who_come_go_and_grow_at_once_leave_the_count_right(make
         bench.let_in(Principal::ANYBODY, Vec::new()).await;
     }
     assert_eq!(bench.refused(Principal::ANYBODY).await, Code::Overloaded, "all places are there again, and no more");
+}
+
+pub(crate) async fn who_comes_while_others_make_room_is_let_in(make: Make) {
+    const GROWING: usize = 3;
+    let bench = Arc::new(bench(make, StoreLimits { ring_bytes: 32 * KIB, ..ROOMY }).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut growing = Vec::new();
+    for _ in 0..GROWING {
+        let (bench, stop) = (Arc::clone(&bench), Arc::clone(&stop));
+        let session = bench.let_in(caller("a"), Vec::new()).await;
+        growing.push(std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                bench.grow(&session, 1);
+            }
+        }));
+    }
+    for _ in 0..1000 {
+        let session = bench.let_in(caller("b"), Vec::new()).await;
+        bench.near.ended(&session);
+        bench.near.remove(session.id).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in growing {
+        thread.join().expect("no thread panics");
+    }
 }
