@@ -166,6 +166,7 @@ async fn sweep(live: Arc<Live>, metrics: PrometheusHandle) {
         let app = live.app();
         app.store.sweep(app.clock.now());
         app.upstreams.show();
+        app.upstreams.reap();
         // Samples of histograms pile up until somebody scrapes, or this runs.
         metrics.run_upkeep();
     }

@@ -61,7 +61,8 @@ pub(super) async fn pass(app: Arc<App>, mut call: Box<UpstreamCall>, next: Next<
     let response = response.map_err(refused)?;
     if is_stream(&call, &response) {
         call.dialect = dialect::answered(&call.route, Arc::clone(&call.dialect), response.headers());
-        return next.oneshot(Start { call, begin: Begin::Adopted { response: Box::new(response), repeatable } }).await;
+        let response = Box::new(response.map(Into::into));
+        return next.oneshot(Start { call, begin: Begin::Adopted { response, repeatable } }).await;
     }
     Ok(passed(response))
 }

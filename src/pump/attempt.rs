@@ -1,6 +1,6 @@
 //! One try at the upstream: the request that is sent, the response that comes, and what each may turn into.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,9 +10,6 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
 use streamkeeper_session::{Code, Dial, End, Fault, Record, Ring};
 use streamkeeper_sse::{Decoder, Item, OwnedEvent};
 
@@ -23,8 +20,9 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::dialect::Reader;
 use crate::store::{LiveSession, Log};
+use crate::upstream::direct::http1::Flow;
 use crate::upstream::headers::strip_hop_by_hop;
-use crate::upstream::{Dialler, NoResponse, Outgoing};
+use crate::upstream::{Body, Dialler, NoResponse, Outgoing, chain};
 
 type Future_<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -37,7 +35,7 @@ pub(super) enum Attempt {
     /// There is none.
     None,
     /// A request is on its way.
-    Dialing(Future_<Result<Response<Incoming>, NoResponse>>, Dial),
+    Dialing(Future_<Result<Response<Body>, NoResponse>>, Dial),
     /// A stream is being read.
     Reading(Box<Reading>),
     /// A body that is no stream is read whole.
@@ -47,7 +45,7 @@ pub(super) enum Attempt {
 /// What came of waiting for a try.
 pub(super) enum Progress {
     /// A head, or none.
-    Response(Result<Response<Incoming>, NoResponse>, Dial),
+    Response(Result<Response<Body>, NoResponse>, Dial),
     /// Events.
     Batch(Batch),
     /// A whole body.
@@ -57,15 +55,15 @@ pub(super) enum Progress {
 impl Attempt {
     /// Sends a request.
     pub(super) fn dial(dialler: &Arc<Dialler>, endpoint: usize, outgoing: Outgoing, body: &Bytes, dial: Dial) -> Self {
-        let body = Full::new(dialler.body(body)).map_err(|never| match never {}).boxed_unsync();
+        let body = dialler.body(body);
         let dialler = Arc::clone(dialler);
-        let sending = async move { dialler.send_to(endpoint, outgoing, body).await };
+        let sending = async move { dialler.send_whole(endpoint, outgoing, body).await };
         Self::Dialing(Box::pin(sending), dial)
     }
 
     /// Reads a response: as a stream if it is one, else whole.
     pub(super) fn open(
-        response: Response<Incoming>,
+        response: Response<Body>,
         dial: Dial,
         session: &LiveSession,
         reader: impl FnOnce() -> Box<dyn Reader>,
@@ -122,13 +120,21 @@ impl Attempt {
     /// Reads the end of a body whose answer is whole, so that its connection can be used again.
     pub(super) async fn drain(&mut self) {
         let Self::Reading(reading) = std::mem::replace(self, Self::None) else { return };
-        let mut rest = Limited::new(reading.into_body(), DRAIN_BYTES);
-        let _ = tokio::time::timeout(DRAIN_TIME, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+        let mut rest = reading.into_body();
+        let mut read = 0;
+        let mut drained = async || {
+            while let Flow::More = poll_fn(|cx| rest.poll_data(cx, &mut |data| read += data.len())).await {
+                if read > DRAIN_BYTES {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIME, drained()).await;
     }
 }
 
 /// Whether a response is an event stream.
-pub fn is_event_stream(response: &Response<Incoming>) -> bool {
+pub fn is_event_stream<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::OK && media_type(response.headers()) == Some("text/event-stream")
 }
 
@@ -180,31 +186,43 @@ pub(super) fn headers_for_clients(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
-async fn gather(head: Parts, body: Incoming, cap: usize) -> (Parts, Result<Bytes, Fault>) {
+async fn gather(head: Parts, mut body: Body, cap: usize) -> (Parts, Result<Bytes, Fault>) {
     let mut inflate = match Inflate::for_headers(&head.headers) {
         Ok(inflate) => inflate,
         Err(fault) => return (head, Err(fault)),
     };
-    let mut body = body;
-    let mut whole =
-        Vec::with_capacity(body.size_hint().exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(0).min(cap));
-    let failed = loop {
-        let data = match body.frame().await {
-            None => break None,
-            Some(Err(error)) => break Some(Fault::new(Code::UpstreamReset).cause(error.to_string())),
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+    let mut whole = Vec::new();
+    let mut failed = None;
+    let outcome = loop {
+        let mut take = |data: &[u8]| {
+            if failed.is_some() {
+                return;
+            }
+            let plain;
+            let data = match inflate.as_mut().map(|inflate| inflate.push(data)) {
+                None => data,
+                Some(Ok(inflated)) => {
+                    plain = inflated;
+                    &plain
+                }
+                Some(Err(fault)) => return failed = Some(fault),
+            };
+            if whole.len() + data.len() > cap {
+                let message = "The upstream's answer is larger than this proxy reads at once (limits.answer_body).";
+                failed = Some(Fault::new(Code::EventTooLarge).message(message));
+            } else {
+                whole.extend_from_slice(data);
+            }
         };
-        let plain = match inflate.as_mut().map_or(Ok(data.clone()), |inflate| inflate.push(&data)) {
-            Ok(plain) => plain,
-            Err(fault) => break Some(fault),
-        };
-        if whole.len() + plain.len() > cap {
-            let message = "The upstream's answer is larger than this proxy reads at once (limits.answer_body).";
-            break Some(Fault::new(Code::EventTooLarge).message(message));
+        let flow = poll_fn(|cx| body.poll_data(cx, &mut take)).await;
+        match (failed.take(), flow) {
+            (Some(fault), _) => break Err(fault),
+            (None, Flow::More) => {}
+            (None, Flow::Over) => break Ok(Bytes::from(whole)),
+            (None, Flow::Broken(error)) => break Err(Fault::new(Code::UpstreamReset).cause(chain(&*error))),
         }
-        whole.extend_from_slice(&plain);
     };
-    (head, failed.map_or(Ok(Bytes::from(whole)), Err))
+    (head, outcome)
 }
 
 /// The events of a ring, taken apart again.

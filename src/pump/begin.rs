@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::Response;
-use hyper::body::Incoming;
 use streamkeeper_session::{Dial, Session};
 
 use super::aim::Aim;
@@ -14,7 +13,7 @@ use super::{Kept, Pump, heir};
 use crate::app::App;
 use crate::store::{LiveSession, Mark};
 use crate::telemetry::metrics::StreamMeter;
-use crate::upstream::{Dialler, Try};
+use crate::upstream::{Body, Dialler, Try};
 
 /// Where the first upstream answer comes from.
 pub enum Begin {
@@ -23,7 +22,7 @@ pub enum Begin {
     /// A response that turned out to be an event stream.
     Adopted {
         /// It.
-        response: Box<Response<Incoming>>,
+        response: Box<Response<Body>>,
         /// Its request is whole, so that the upstream can be asked to go on if it breaks.
         repeatable: bool,
     },

@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use streamkeeper_session::{Action, Code, Dial, Fault, Follower, Input, Kind, Session, Splice};
 use streamkeeper_sse::{OwnedEvent, write_body};
 use tokio::time::Sleep;
@@ -38,8 +37,8 @@ use crate::header_lines::HeaderLines;
 use crate::store::{Control, LiveSession, Mark, Numbering, Owner, Phase, Source, WholeAnswer};
 use crate::telemetry::context::Trace;
 use crate::telemetry::metrics::StreamMeter;
-use crate::upstream::Outgoing;
 use crate::upstream::headers::IDEMPOTENCY_KEY;
+use crate::upstream::{Body, Outgoing};
 use aim::Aim;
 use attempt::{Attempt, Progress};
 use reading::numbering;
@@ -281,7 +280,7 @@ impl Pump {
     }
 
     /// A response head: the start of a stream, or of something else that is read whole first.
-    fn open(&mut self, response: Response<Incoming>, dial: Dial) -> Attempt {
+    fn open(&mut self, response: Response<Body>, dial: Dial) -> Attempt {
         self.session.timeline.mark(Mark::Head(response.status().as_u16()));
         self.traced.head(response.status());
         if dial != Dial::Fallback && attempt::is_event_stream(&response) {

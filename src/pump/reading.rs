@@ -1,14 +1,12 @@
 //! From the bytes of one upstream stream to events in the session's log.
 //!
-//! Reads whatever is ready, up to a bound, and appends it under one lock: readers are woken once, whatever piled
-//! up. Half an event is never appended. Not here: what to do about failures ([`super::Pump`] asks the machine).
+//! Reads whatever is ready, up to what one read takes, and appends it under one lock: readers are woken once, whatever
+//! piled up. Half an event is never appended. A stream that flows allocates nothing here, and one that is silent holds
+//! no buffer. Not here: what to do about failures ([`super::Pump`] asks the machine).
 
-use std::pin::Pin;
+use std::cell::Cell;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body::Body as _;
-use hyper::body::Incoming;
 use streamkeeper_session::{Code, Fault};
 use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Limits, write_body, write_comment, write_retry};
 
@@ -18,13 +16,20 @@ use crate::config::Ids;
 use crate::dialect::{CleanEnd, Meaning, Reader, Tolerance};
 use crate::store::{Log, Numbering};
 use crate::telemetry::metrics;
+use crate::upstream::direct::http1::Flow;
+use crate::upstream::{Body, chain};
 
-/// What is taken in one go, so that one busy stream does not keep a thread.
-const WAKE_BYTES: usize = 64 * 1024;
 /// Preamble events held back at most; more count as content.
 const PREAMBLE_EVENTS: usize = 16;
 /// Comment and retry lines kept between two events; keep-alives of a silent upstream are not worth more.
 const COMMENT_BYTES: usize = 1024;
+/// A thread's buffer for records is given back if it grew beyond this.
+const RECORD_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// Where records are put together: one buffer for all streams of a thread.
+    static RECORD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// What one wake brought.
 #[derive(Debug, Default)]
@@ -41,7 +46,7 @@ pub(super) struct Batch {
 
 /// One upstream stream.
 pub(super) struct Reading {
-    body: Incoming,
+    body: Body,
     inflate: Option<Inflate>,
     decoder: Decoder,
     lines: Lines,
@@ -52,7 +57,7 @@ struct Lines {
     reader: Box<dyn Reader>,
     tolerance: Tolerance,
     ids: Ids,
-    /// Record under construction: comment and retry lines that wait for their event, then its body.
+    /// Comment and retry lines that wait for their event; while there are bytes to read, the record they become part of.
     record: Vec<u8>,
     preamble: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The last id the upstream gave.
@@ -63,7 +68,7 @@ struct Lines {
 
 impl Reading {
     pub(super) fn new(
-        body: Incoming,
+        body: Body,
         inflate: Option<Inflate>,
         limits: Limits,
         reader: Box<dyn Reader>,
@@ -82,47 +87,44 @@ impl Reading {
     }
 
     /// What is left of the body, once the answer is whole.
-    pub(super) fn into_body(self) -> Incoming {
+    pub(super) fn into_body(self) -> Body {
         self.body
     }
 
-    /// Waits for bytes; `append` runs once with everything that is ready.
+    /// Waits for bytes; `append` runs once for each piece of what is ready, which is one as a rule.
     pub(super) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,
-        append: impl FnOnce(&mut dyn FnMut(&mut Log)),
+        append: impl Fn(&mut dyn FnMut(&mut Log)),
     ) -> Poll<Batch> {
-        let mut chunks: Vec<Bytes> = Vec::new();
-        let mut taken = 0;
-        let mut ended: Option<Result<(), Fault>> = None;
-        while taken < WAKE_BYTES && ended.is_none() {
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data().ok().map(|data| self.plain(data)) {
-                    Some(Ok(data)) => {
-                        taken += data.len();
-                        chunks.push(data);
-                    }
-                    Some(Err(fault)) => ended = Some(Err(fault)),
-                    None => {} // trailers
-                },
-                Poll::Ready(Some(Err(error))) => {
-                    ended = Some(Err(Fault::new(Code::UpstreamReset).cause(crate::upstream::chain(&error))));
-                }
-                Poll::Ready(None) => ended = Some(Ok(())),
+        let Self { body, inflate, decoder, lines } = self;
+        let mut batch = Batch::default();
+        let mut spoiled = None;
+        let flow = body.poll_data(cx, &mut |data| {
+            if spoiled.is_some() {
+                return;
             }
-        }
-        if chunks.is_empty() && ended.is_none() {
-            return Poll::Pending;
-        }
-        let mut batch = Batch { bytes: taken, ..Batch::default() };
-        append(&mut |log| {
-            for chunk in &chunks {
-                if batch.over.is_none() {
-                    self.lines.decode(&mut self.decoder, chunk, log, &mut batch);
+            let plain;
+            let data = match inflate.as_mut().map(|inflate| inflate.push(data)) {
+                None => data,
+                Some(Ok(inflated)) => {
+                    plain = inflated;
+                    &plain
                 }
-            }
+                Some(Err(fault)) => return spoiled = Some(fault),
+            };
+            batch.bytes += data.len();
+            append(&mut |log| lines.decode(decoder, data, log, &mut batch));
         });
+        let ended = match (spoiled, flow) {
+            (_, Poll::Pending) => return Poll::Pending,
+            (Some(fault), _) => Some(Err(fault)),
+            (None, Poll::Ready(Flow::More)) => None,
+            (None, Poll::Ready(Flow::Over)) => Some(Ok(())),
+            (None, Poll::Ready(Flow::Broken(error))) => {
+                Some(Err(Fault::new(Code::UpstreamReset).cause(chain(&*error))))
+            }
+        };
         if batch.over.is_none() {
             let whole = self.lines.reader.is_whole();
             batch.over = ended.map(|end| match end {
@@ -131,13 +133,6 @@ impl Reading {
             });
         }
         Poll::Ready(batch)
-    }
-
-    fn plain(&mut self, data: Bytes) -> Result<Bytes, Fault> {
-        match &mut self.inflate {
-            None => Ok(data),
-            Some(inflate) => inflate.push(&data),
-        }
     }
 
     /// Half an event at the end is dropped, as WHATWG says; whether something is missing, the dialect knows.
@@ -155,8 +150,24 @@ impl Reading {
 }
 
 impl Lines {
-    fn decode(&mut self, decoder: &mut Decoder, chunk: &[u8], log: &mut Log, batch: &mut Batch) {
-        let mut items = decoder.feed(chunk);
+    /// Reads one piece, in the thread's buffer.
+    fn decode(&mut self, decoder: &mut Decoder, piece: &[u8], log: &mut Log, batch: &mut Batch) {
+        if batch.over.is_some() {
+            return;
+        }
+        let mut record = RECORD.take();
+        record.extend_from_slice(&self.record);
+        self.record = record;
+        self.read(decoder, piece, log, batch);
+        let mut record = std::mem::take(&mut self.record);
+        self.record = record.as_slice().to_vec();
+        record.clear();
+        record.shrink_to(RECORD_BYTES);
+        RECORD.set(record);
+    }
+
+    fn read(&mut self, decoder: &mut Decoder, piece: &[u8], log: &mut Log, batch: &mut Batch) {
+        let mut items = decoder.feed(piece);
         while let Some(item) = items.next() {
             match item {
                 Ok(Item::Event(event)) => {
@@ -197,7 +208,8 @@ impl Lines {
             Meaning::Skip => {}
             Meaning::Preamble if self.preamble.len() < PREAMBLE_EVENTS => {
                 self.encode(name, data);
-                self.preamble.push((std::mem::take(&mut self.record), id.map(<[u8]>::to_vec)));
+                self.preamble.push((self.record.as_slice().to_vec(), id.map(<[u8]>::to_vec)));
+                self.record.clear();
             }
             Meaning::Content | Meaning::Preamble => {
                 self.encode(name, data);
@@ -256,7 +268,9 @@ impl Lines {
             }
         }
         if let Some(id) = kept {
-            self.last_kept = Some(id.to_vec());
+            let last = self.last_kept.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(id);
         }
         batch.content = true;
         // A sealed log takes nothing more: the session was ended while these bytes were on their way.

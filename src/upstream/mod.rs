@@ -3,6 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `connect` | TCP and TLS within the connect timeout |
+//! | [`direct`] | HTTP/1.1 for the requests of sessions |
+//! | `body` | the body of an answer, hyper's or that one's |
 //! | [`headers`] | what crosses a hop |
 //! | `dress` | what a request looks like to one upstream: credentials, headers, names of models |
 //! | `group` | which endpoint gets the next request, breakers, the retry budget |
@@ -10,7 +12,9 @@
 //!
 //! Not here: whether and when to try again (the session's machine says so) and what an answer means.
 
+mod body;
 mod connect;
+pub mod direct;
 mod dress;
 mod group;
 pub mod headers;
@@ -23,8 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -34,7 +40,10 @@ use crate::clock::Clock;
 use crate::config::{Endpoint, Protocol, Route, Settings, Upstream};
 use crate::telemetry::metrics;
 use crate::tls::TlsError;
+pub use body::Body;
 use connect::{ConnectTimedOut, Connector};
+use direct::Direct;
+use direct::http1;
 pub use group::{Group, Try, Wish};
 
 /// Any error of a body.
@@ -70,14 +79,16 @@ pub struct NoResponse {
 pub struct Dialler {
     group: Arc<Group>,
     client: Client<Connector, UpstreamBody>,
+    /// Not hyper's way; `None` where it is switched off.
+    direct: Option<Direct>,
 }
 
 impl Dialler {
-    /// A dialler with its own pool of connections.
+    /// A dialler with its own pools of connections.
     ///
     /// # Errors
     /// When its certificates cannot be used.
-    fn new(group: &Arc<Group>, connect: Duration) -> Result<Self, TlsError> {
+    fn new(group: &Arc<Group>, connect: Duration, direct: bool) -> Result<Self, TlsError> {
         let upstream = group.upstream();
         let connector = Connector::new(upstream, connect)?;
         let client = Client::builder(TokioExecutor::new())
@@ -85,8 +96,9 @@ impl Dialler {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .http2_only(upstream.protocol == Protocol::Http2)
-            .build(connector);
-        Ok(Self { group: Arc::clone(group), client })
+            .build(connector.clone());
+        let direct = direct.then(|| Direct::new(connector));
+        Ok(Self { group: Arc::clone(group), client, direct })
     }
 
     /// The upstream's endpoints as all its diallers know them.
@@ -142,46 +154,83 @@ impl Dialler {
         mut outgoing: Outgoing,
         body: UpstreamBody,
     ) -> Result<Response<Incoming>, NoResponse> {
+        let uri = self.aim(endpoint, &mut outgoing)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = outgoing.method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = outgoing.headers;
+        self.client.request(request).await.map_err(|error| no_response(&error))
+    }
+
+    /// The same for a request whose body is there already, as a session's is, by the cheapest way there is.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    pub async fn send_whole(
+        &self,
+        endpoint: usize,
+        mut outgoing: Outgoing,
+        body: Bytes,
+    ) -> Result<Response<Body>, NoResponse> {
+        let Some(direct) = self.direct.as_ref().filter(|_| self.speaks_http1(endpoint)) else {
+            let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+            return self.send_to(endpoint, outgoing, body).await.map(|response| response.map(Body::from));
+        };
+        let uri = self.aim(endpoint, &mut outgoing)?;
+        let request = http1::Request::new(outgoing.method, &uri, &outgoing.headers, body);
+        direct.send(endpoint, uri, request).await.map(|response| response.map(Body::Direct))
+    }
+
+    /// Whether that is known before anything was said.
+    fn speaks_http1(&self, endpoint: usize) -> bool {
+        let upstream = self.group.upstream();
+        upstream.endpoints.get(endpoint).is_some_and(|endpoint| match upstream.protocol {
+            Protocol::Auto => endpoint.scheme == Scheme::HTTP,
+            Protocol::Http1 => true,
+            Protocol::Http2 => false,
+        })
+    }
+
+    /// Dresses a request for its endpoint, and says where that is.
+    fn aim(&self, endpoint: usize, outgoing: &mut Outgoing) -> Result<Uri, NoResponse> {
         let upstream = self.group.upstream();
         let Some(endpoint) = upstream.endpoints.get(endpoint) else {
             return Err(NoResponse { fault: Code::UpstreamUnreachable.into(), sent: false });
         };
-        dress::dress(upstream, &mut outgoing);
-        let request = aim(endpoint, outgoing, body).map_err(|error| NoResponse {
+        dress::dress(upstream, outgoing);
+        target(endpoint, &outgoing.uri).map_err(|error| NoResponse {
             fault: Fault::new(Code::InvalidRequest).cause(error.to_string()),
             sent: false,
-        })?;
-        self.client.request(request).await.map_err(|error| no_response(&error))
+        })
     }
 }
 
-/// Puts the endpoint's scheme, authority and base path before the caller's path and query.
-fn aim(endpoint: &Endpoint, outgoing: Outgoing, body: UpstreamBody) -> Result<Request<UpstreamBody>, http::Error> {
-    let path = outgoing.uri.path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder()
+/// The endpoint's scheme, authority and base path before the caller's path and query.
+fn target(endpoint: &Endpoint, uri: &Uri) -> Result<Uri, http::Error> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Uri::builder()
         .scheme(endpoint.scheme.clone())
         .authority(endpoint.authority.clone())
         .path_and_query(format!("{}{path}", endpoint.base))
-        .build()?;
-    let mut request = Request::new(body);
-    *request.method_mut() = outgoing.method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = outgoing.headers;
-    Ok(request)
+        .build()
 }
 
 fn no_response(error: &hyper_util::client::legacy::Error) -> NoResponse {
-    let cause = chain(error);
-    if !error.is_connect() {
-        return NoResponse { fault: Fault::new(Code::UpstreamReset).cause(cause), sent: true };
+    if error.is_connect() {
+        return no_connection(error);
     }
-    let mut source = error.source();
-    while let Some(inner) = source {
+    NoResponse { fault: Fault::new(Code::UpstreamReset).cause(chain(error)), sent: true }
+}
+
+fn no_connection(error: &(dyn StdError + 'static)) -> NoResponse {
+    let cause = chain(error);
+    let mut level = Some(error);
+    while let Some(inner) = level {
         if inner.is::<ConnectTimedOut>() {
             return NoResponse { fault: Fault::new(Code::ConnectTimeout).cause(cause), sent: false };
         }
-        source = inner.source();
+        level = inner.source();
     }
     NoResponse { fault: Fault::new(Code::UpstreamUnreachable).cause(cause), sent: false }
 }
@@ -235,7 +284,7 @@ impl Upstreams {
                     let known = self.diallers.get(place.key()).filter(|dialler| Arc::ptr_eq(dialler.group(), group));
                     place.insert(match known {
                         Some(dialler) => Arc::clone(dialler),
-                        None => Arc::new(Dialler::new(group, route.timeouts.connect)?),
+                        None => Arc::new(Dialler::new(group, route.timeouts.connect, settings.http1.direct)?),
                     });
                 }
             }
@@ -278,6 +327,11 @@ impl Upstreams {
         for group in &self.groups {
             metrics::breaker_state(&group.upstream().name, group.worst());
         }
+    }
+
+    /// Closes connections that waited too long for another request.
+    pub fn reap(&self) {
+        self.diallers.values().filter_map(|dialler| dialler.direct.as_ref()).for_each(Direct::reap);
     }
 
     /// All upstreams, for operators.
