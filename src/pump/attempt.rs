@@ -13,7 +13,7 @@ use http::{HeaderMap, Response, StatusCode};
 use streamkeeper_session::{Code, Dial, End, Fault, Record, Ring};
 use streamkeeper_sse::{Decoder, Item, OwnedEvent};
 
-use super::inflate::Inflate;
+use super::inflate::{Inflate, inflated};
 use super::overlap::Overlap;
 use super::reading::{Batch, Reading};
 use crate::clock::Clock;
@@ -192,34 +192,23 @@ async fn gather(head: Parts, mut body: Body, cap: usize) -> (Parts, Result<Bytes
         Err(fault) => return (head, Err(fault)),
     };
     let mut whole = Vec::new();
-    let mut failed = None;
     let outcome = loop {
+        let mut taken = Ok(());
         let mut take = |data: &[u8]| {
-            if failed.is_some() {
-                return;
-            }
-            let plain;
-            let data = match inflate.as_mut().map(|inflate| inflate.push(data)) {
-                None => data,
-                Some(Ok(inflated)) => {
-                    plain = inflated;
-                    &plain
-                }
-                Some(Err(fault)) => return failed = Some(fault),
-            };
-            if whole.len() + data.len() > cap {
-                let message = "The upstream's answer is larger than this proxy reads at once (limits.answer_body).";
-                failed = Some(Fault::new(Code::EventTooLarge).message(message));
-            } else {
-                whole.extend_from_slice(data);
+            if taken.is_ok() && whole.len() <= cap {
+                taken = inflated(inflate.as_mut(), data, &mut |plain| whole.extend_from_slice(plain));
             }
         };
         let flow = poll_fn(|cx| body.poll_data(cx, &mut take)).await;
-        match (failed.take(), flow) {
-            (Some(fault), _) => break Err(fault),
-            (None, Flow::More) => {}
-            (None, Flow::Over) => break Ok(Bytes::from(whole)),
-            (None, Flow::Broken(error)) => break Err(Fault::new(Code::UpstreamReset).cause(chain(&*error))),
+        match (taken, flow) {
+            (Err(fault), _) => break Err(fault),
+            (Ok(()), _) if whole.len() > cap => {
+                let message = "The upstream's answer is larger than this proxy reads at once (limits.answer_body).";
+                break Err(Fault::new(Code::EventTooLarge).message(message));
+            }
+            (Ok(()), Flow::More) => {}
+            (Ok(()), Flow::Over) => break Ok(Bytes::from(whole)),
+            (Ok(()), Flow::Broken(error)) => break Err(Fault::new(Code::UpstreamReset).cause(chain(&*error))),
         }
     };
     (head, outcome)

@@ -15,8 +15,28 @@ use streamkeeper_session::{Code, Fault};
 /// Output per input, at most, once a mebibyte was put out. Text of language models stays below 20.
 const RATIO: u64 = 200;
 const FREE: u64 = 1024 * 1024;
+/// Compressed bytes that go in at once. What they expand to comes out, and is checked, before more go in.
+const PIECE: usize = 4 * 1024;
 /// Output of one input chunk, at most.
 const BURST: usize = 8 * 1024 * 1024;
+
+/// Gives `data` to `sink`: as it is without `inflate`, else what it expands to, in pieces.
+///
+/// # Errors
+/// As [`Inflate::push`]; what came before was given.
+pub(super) fn inflated(inflate: Option<&mut Inflate>, data: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), Fault> {
+    let Some(inflate) = inflate else {
+        sink(data);
+        return Ok(());
+    };
+    for piece in data.chunks(PIECE) {
+        let plain = inflate.push(piece)?;
+        if !plain.is_empty() {
+            sink(&plain);
+        }
+    }
+    Ok(())
+}
 
 enum Codec {
     Gzip(GzDecoder<Capped>),
@@ -74,7 +94,7 @@ impl Inflate {
     ///
     /// # Errors
     /// `upstream_reset` for broken data, `event_too_large` when a cap is hit.
-    pub(super) fn push(&mut self, data: &[u8]) -> Result<Bytes, Fault> {
+    fn push(&mut self, data: &[u8]) -> Result<Bytes, Fault> {
         let fed = match &mut self.codec {
             Codec::Gzip(codec) => codec.write_all(data).and_then(|()| codec.flush()),
             Codec::Deflate(codec) => codec.write_all(data).and_then(|()| codec.flush()),

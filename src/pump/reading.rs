@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use streamkeeper_session::{Code, Fault};
 use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Limits, write_body, write_comment, write_retry};
 
-use super::inflate::Inflate;
+use super::inflate::{Inflate, inflated};
 use super::overlap::{Judged, Overlap};
 use crate::config::Ids;
 use crate::dialect::{CleanEnd, Meaning, Reader, Tolerance};
@@ -101,20 +101,13 @@ impl Reading {
         let mut batch = Batch::default();
         let mut spoiled = None;
         let flow = body.poll_data(cx, &mut |data| {
-            if spoiled.is_some() {
-                return;
+            if spoiled.is_none() {
+                let given = inflated(inflate.as_mut(), data, &mut |plain| {
+                    batch.bytes += plain.len();
+                    append(&mut |log| lines.decode(decoder, plain, log, &mut batch));
+                });
+                spoiled = given.err();
             }
-            let plain;
-            let data = match inflate.as_mut().map(|inflate| inflate.push(data)) {
-                None => data,
-                Some(Ok(inflated)) => {
-                    plain = inflated;
-                    &plain
-                }
-                Some(Err(fault)) => return spoiled = Some(fault),
-            };
-            batch.bytes += data.len();
-            append(&mut |log| lines.decode(decoder, data, log, &mut batch));
         });
         let ended = match (spoiled, flow) {
             (_, Poll::Pending) => return Poll::Pending,

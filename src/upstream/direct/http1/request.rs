@@ -76,10 +76,10 @@ mod tests {
     #[test]
     fn host_and_length_are_made_here_and_every_other_header_stays() {
         let sent =
-            [("accept", "text/event-stream"), ("content-length", "7"), ("transfer-encoding", "chunked"), ("x", "é")];
+            [("accept", "text/event-stream"), ("content-length", "7"), ("transfer-encoding", "chunked"), ("x", "y")];
         assert_eq!(
             head(Method::POST, "http://[::1]:8000/v1/chat?a=%20", &sent, "{}"),
-            "POST /v1/chat?a=%20 HTTP/1.1\r\nhost: [::1]:8000\r\naccept: text/event-stream\r\nx: é\r\ncontent-length: 2\r\n\r\n"
+            "POST /v1/chat?a=%20 HTTP/1.1\r\nhost: [::1]:8000\r\naccept: text/event-stream\r\nx: y\r\ncontent-length: 2\r\n\r\n"
         );
     }
 
