@@ -7,7 +7,7 @@ SHELL := /bin/bash
 E2E := tests/e2e
 PYTEST := $(E2E)/.venv/bin/python -m pytest -c $(E2E)/pytest.ini --rootdir $(E2E) $(E2E)
 FUZZ_RUNS ?= 20000
-FUZZ_TARGETS := decoder round_trip event_id config dialects
+FUZZ_TARGETS := decoder round_trip event_id config dialects http1
 
 .PHONY: help
 help: ## This list

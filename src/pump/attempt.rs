@@ -79,7 +79,7 @@ impl Attempt {
                     let overlap = if dial == Dial::Resume { Overlap::Open } else { Overlap::Past };
                     return Self::Reading(Box::new(Reading::new(
                         body,
-                        inflate,
+                        inflate.map(Box::new),
                         caps,
                         reader,
                         tolerance,

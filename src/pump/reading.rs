@@ -19,6 +19,9 @@ use crate::telemetry::metrics;
 use crate::upstream::direct::http1::Flow;
 use crate::upstream::{Body, chain};
 
+/// What is read in one go. Then those who read the session have a turn: a busy upstream must not fill the ring over the
+/// heads of clients that would keep up.
+const WAKE_BYTES: usize = 64 * 1024;
 /// Preamble events held back at most; more count as content.
 const PREAMBLE_EVENTS: usize = 16;
 /// Comment and retry lines kept between two events; keep-alives of a silent upstream are not worth more.
@@ -47,9 +50,12 @@ pub(super) struct Batch {
 /// One upstream stream.
 pub(super) struct Reading {
     body: Body,
-    inflate: Option<Inflate>,
+    /// Boxed: hardly any stream needs one.
+    inflate: Option<Box<Inflate>>,
     decoder: Decoder,
     lines: Lines,
+    /// Bytes since somebody else had a turn.
+    taken: usize,
 }
 
 /// What turns events into records of the log.
@@ -69,7 +75,7 @@ struct Lines {
 impl Reading {
     pub(super) fn new(
         body: Body,
-        inflate: Option<Inflate>,
+        inflate: Option<Box<Inflate>>,
         limits: Limits,
         reader: Box<dyn Reader>,
         tolerance: Tolerance,
@@ -78,7 +84,7 @@ impl Reading {
     ) -> Self {
         let lines =
             Lines { reader, tolerance, ids, record: Vec::new(), preamble: Vec::new(), last_kept: None, overlap };
-        Self { body, inflate, decoder: Decoder::new(limits), lines }
+        Self { body, inflate, decoder: Decoder::new(limits), lines, taken: 0 }
     }
 
     /// The last id the upstream gave on this stream.
@@ -97,20 +103,29 @@ impl Reading {
         cx: &mut Context<'_>,
         append: impl Fn(&mut dyn FnMut(&mut Log)),
     ) -> Poll<Batch> {
-        let Self { body, inflate, decoder, lines } = self;
+        if self.taken >= WAKE_BYTES {
+            self.taken = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Self { body, inflate, decoder, lines, .. } = self;
         let mut batch = Batch::default();
         let mut spoiled = None;
         let flow = body.poll_data(cx, &mut |data| {
             if spoiled.is_none() {
-                let given = inflated(inflate.as_mut(), data, &mut |plain| {
+                let given = inflated(inflate.as_deref_mut(), data, &mut |plain| {
                     batch.bytes += plain.len();
                     append(&mut |log| lines.decode(decoder, plain, log, &mut batch));
                 });
                 spoiled = given.err();
             }
         });
+        self.taken += batch.bytes;
         let ended = match (spoiled, flow) {
-            (_, Poll::Pending) => return Poll::Pending,
+            (_, Poll::Pending) => {
+                self.taken = 0;
+                return Poll::Pending;
+            }
             (Some(fault), _) => Some(Err(fault)),
             (None, Poll::Ready(Flow::More)) => None,
             (None, Poll::Ready(Flow::Over)) => Some(Ok(())),
@@ -280,5 +295,16 @@ pub(super) fn numbering(ids: Ids, tolerance: Tolerance, upstream_numbers: bool) 
         Ids::Keep => Numbering::Kept,
         Ids::Auto if upstream_numbers => Numbering::Kept,
         Ids::Auto => Numbering::Issued,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_stream_is_small() {
+        assert!(size_of::<Body>() <= 144, "{}", size_of::<Body>());
+        assert!(size_of::<Reading>() <= 400, "{}", size_of::<Reading>());
     }
 }

@@ -18,7 +18,6 @@ mod socket;
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::thread::ThreadId;
 
 use http::{Response, Uri};
 use streamkeeper_session::{Code, Fault};
@@ -26,7 +25,7 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use self::http1::{Failed, Flow, Request};
-use self::pool::Pool;
+use self::pool::{Kind, Pool};
 use self::socket::Socket;
 use super::connect::Connector;
 use super::{BoxError, NoResponse, chain, no_connection};
@@ -39,12 +38,10 @@ pub(super) struct Direct {
 }
 
 /// Where a connection goes back to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Place {
     pool: Weak<Pool>,
-    endpoint: usize,
-    /// Whose runtime watches it.
-    home: ThreadId,
+    kind: Kind,
 }
 
 /// The body of an answer. Read to its end it gives its connection back; dropped before, it ends it.
@@ -64,9 +61,9 @@ impl Direct {
     /// # Errors
     /// A fault with `connect_timeout`, `upstream_unreachable` or `upstream_reset`.
     pub(super) async fn send(&self, endpoint: usize, uri: Uri, request: Request) -> Result<Response<Body>, NoResponse> {
-        let here = std::thread::current().id();
-        let place = Place { pool: Arc::downgrade(&self.pool), endpoint, home: here };
-        while let Some(idle) = self.pool.take(endpoint, here, Instant::now()) {
+        let kind = (endpoint, std::thread::current().id());
+        let place = Place { pool: Arc::downgrade(&self.pool), kind };
+        while let Some(idle) = self.pool.take(kind, Instant::now()) {
             match http1::exchange(idle, &request).await {
                 Err(Failed { untouched: true, .. }) => {}
                 answer => return placed(answer, place),
@@ -85,8 +82,8 @@ impl Direct {
 fn placed(answer: Result<Response<http1::Body<Socket>>, Failed>, place: Place) -> Result<Response<Body>, NoResponse> {
     match answer {
         Ok(response) => Ok(response.map(|inner| Body { inner, place })),
-        Err(Failed { why, .. }) => {
-            Err(NoResponse { fault: Fault::new(Code::UpstreamReset).cause(chain(&why)), sent: true })
+        Err(Failed { why, untouched }) => {
+            Err(NoResponse { fault: Fault::new(Code::UpstreamReset).cause(chain(&why)), sent: !untouched })
         }
     }
 }
@@ -98,7 +95,7 @@ impl Body {
             Flow::More => Flow::More,
             Flow::Over => {
                 if let (Some(idle), Some(pool)) = (self.inner.into_idle(), self.place.pool.upgrade()) {
-                    pool.put(self.place.endpoint, self.place.home, Instant::now(), idle);
+                    pool.put(self.place.kind, Instant::now(), idle);
                 }
                 Flow::Over
             }

@@ -3,6 +3,7 @@
 //! A connection is used on the thread on which it was opened alone, for that thread's runtime watches it: used elsewhere,
 //! each of its events would wake two threads.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
@@ -13,26 +14,27 @@ use super::super::IDLE_CONNECTION;
 use super::http1;
 use super::socket::Socket;
 
+/// Which connections are alike: their endpoint, and the thread that opened them.
+pub(super) type Kind = (usize, ThreadId);
+
 /// The waiting connections of one dialler, the newest last.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<HashMap<Kind, Vec<Idle>>>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    endpoint: usize,
-    home: ThreadId,
     since: Instant,
     socket: Socket,
 }
 
 impl Pool {
-    /// The connection to `endpoint` that was used last, of those that belong to the thread `home`.
-    pub(super) fn take(&self, endpoint: usize, home: ThreadId, now: Instant) -> Option<Socket> {
+    /// The connection of this kind that was used last.
+    pub(super) fn take(&self, kind: Kind, now: Instant) -> Option<Socket> {
         let mut idle = self.idle();
-        while let Some(place) = idle.iter().rposition(|one| one.endpoint == endpoint && one.home == home) {
-            let mut one = idle.remove(place);
+        let alike = idle.get_mut(&kind)?;
+        while let Some(mut one) = alike.pop() {
             if one.is_usable(now) {
                 return Some(one.socket);
             }
@@ -41,16 +43,19 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn put(&self, endpoint: usize, home: ThreadId, now: Instant, socket: Socket) {
-        self.idle().push(Idle { endpoint, home, since: now, socket });
+    pub(super) fn put(&self, kind: Kind, now: Instant, socket: Socket) {
+        self.idle().entry(kind).or_default().push(Idle { since: now, socket });
     }
 
     /// Closes those that waited too long, and those that the upstream closed.
     pub(super) fn reap(&self, now: Instant) {
-        self.idle().retain_mut(|one| one.is_usable(now));
+        self.idle().retain(|_, alike| {
+            alike.retain_mut(|one| one.is_usable(now));
+            !alike.is_empty()
+        });
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, HashMap<Kind, Vec<Idle>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
