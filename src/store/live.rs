@@ -14,7 +14,7 @@ use crate::config::{self, Route};
 use crate::dialect::Dialect;
 use crate::header_lines::HeaderLines;
 use crate::principal::Principal;
-use crate::store::{Mark, Timeline};
+use crate::store::{Mark, Timeline, Weighed};
 use crate::telemetry::metrics;
 
 /// What a session is, from its first moment on.
@@ -37,7 +37,7 @@ pub struct LiveSession {
     /// When it began, on the process's clock.
     pub started: Duration,
     /// What readers see.
-    pub log: Arc<Tail<Log>>,
+    pub log: Weighed,
     /// What readers tell the pump.
     pub control: Arc<Tail<Control>>,
     /// Heap bytes of the ring already counted in the store's budget.
@@ -230,7 +230,7 @@ impl LiveSession {
             dialect,
             note,
             started,
-            log: Arc::new(Tail::new(Log::new(limits))),
+            log: Weighed::new(Log::new(limits)),
             control: Arc::new(Tail::new(Control::default())),
             charged: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),

@@ -223,18 +223,17 @@ impl MemoryStore {
     fn make_room(&self, growing: Option<&LiveSession>) -> bool {
         let _alone = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(growing) = growing {
-            self.count(growing, growing.log.peek(|log| log.ring.footprint()));
+            self.count(growing, growing.log.footprint());
         }
         if self.over() > 0 {
             self.finished().into_iter().take_while(|_| self.over() > 0).for_each(|(_, id)| self.forget(id));
         }
         if let (Some(growing), over @ 1..) = (growing, self.over()) {
-            let footprint = growing.log.update(|log| {
+            growing.log.update(|log| {
                 let target = log.ring.footprint().saturating_sub(over);
-                log.ring.shrink_to(target);
-                log.ring.footprint()
+                log.ring.shrink_to(target)
             });
-            self.count(growing, footprint);
+            self.count(growing, growing.log.footprint());
         }
         self.over() == 0
     }
@@ -296,7 +295,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn charge(&self, session: &LiveSession) {
-        let (footprint, evicted) = session.log.peek(|log| (log.ring.footprint(), log.ring.evicted()));
+        let footprint = session.log.footprint();
         if footprint != session.charged.load(Ordering::Relaxed) {
             if !self.count_if_it_fits(session, footprint) {
                 self.make_room(Some(session));
@@ -305,8 +304,10 @@ impl SessionStore for MemoryStore {
                 self.count(session, 0); // forgotten meanwhile: its last events are nobody's any more
             }
         }
-        let evicted = evicted.max(session.log.peek(|log| log.ring.evicted()));
-        metrics::evicted(evicted - session.evicted.swap(evicted, Ordering::Relaxed).min(evicted));
+        let evicted = session.log.evicted();
+        if evicted > session.evicted.load(Ordering::Relaxed) {
+            metrics::evicted(evicted.saturating_sub(session.evicted.fetch_max(evicted, Ordering::Relaxed)));
+        }
     }
 
     fn ended(&self, session: &LiveSession) {

@@ -8,6 +8,7 @@ mod live;
 mod memory;
 mod redis;
 mod timeline;
+mod weighed;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ pub use live::{Attached, Control, LiveSession, Log, Numbering, Origin, Owner, Ph
 pub use memory::{MemoryStore, StoreLimits};
 pub use redis::RedisStore;
 pub use timeline::{Counts, Mark, Stages, Timeline, Told};
+pub use weighed::Weighed;
 
 use crate::config::Settings;
 use crate::principal::Principal;
@@ -92,7 +94,7 @@ pub trait SessionStore: Send + Sync + std::fmt::Debug {
     fn remove<'a>(&'a self, id: SessionId) -> Answer<'a, ()>;
 
     /// The log of `session` changed: takes its ring into the budget, makes room where that is exceeded, and sees to it
-    /// that others get to know. Called once per wake.
+    /// that others get to know. Called once per wake, so it takes no lock as long as the ring is as large as before.
     fn charge(&self, session: &LiveSession);
 
     /// `session` ended; it stays readable for the retention time.

@@ -142,7 +142,8 @@ async fn write(shared: &Shared, ids: &[SessionId], verify: bool) -> Result<Vec<S
 
 /// Has a session looked at again.
 pub(super) fn again(shared: &Shared, session: &LiveSession) {
-    if !session.noted.swap(true, Ordering::AcqRel) {
+    // Whoever has changed the log since a flush looked at it sees here what that flush said before it looked.
+    if !session.noted.load(Ordering::Relaxed) && !session.noted.swap(true, Ordering::AcqRel) {
         shared.news.push(session.id);
     }
 }
