@@ -107,7 +107,7 @@ async fn behind_the_gate<B>(app: &App, metrics: &PrometheusHandle, request: &Req
             app.store.sweep(app.clock.now());
             app.upstreams.show();
             telemetry::metrics::process(&telemetry::process::Usage::now());
-            text(StatusCode::OK, metrics.render())
+            text(StatusCode::OK, telemetry::metrics::render(metrics))
         }
         "/api/sessions" => json(&api::sessions(app, &api::Wanted::read(request.uri().query()))),
         "/api/upstreams" => json(&json!({ "upstreams": app.upstreams.to_json() })),

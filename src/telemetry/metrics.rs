@@ -1,6 +1,7 @@
 //! Every metric's name, in one place. Labels come from closed sets: routes and upstreams as configured, codes,
 //! results. What the numbers mean for operators: docs/metrics.md, which a test compares with this file.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{
@@ -9,6 +10,7 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use streamkeeper_session::{BreakerState, Code, Fault, Gap, GapReason, Kind};
 
+use super::histogram::{self, Histograms};
 use super::process::Usage;
 use crate::version;
 
@@ -57,6 +59,8 @@ const FIRST_EVENT_SECONDS: [f64; 16] =
 /// Events come from many within a millisecond to one within the idle limit.
 const INTERVAL_SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Recorded in with every wake.
+static INTERVALS: Histograms = Histograms::new(INTERVAL, "Time between two arrivals of events", &INTERVAL_SECONDS);
 /// A whole answer: from a word to the total limit.
 const DURATION_SECONDS: [f64; 12] = [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0];
 
@@ -78,7 +82,7 @@ const REFUSALS: [&str; 11] = [
     "retry_budget",
 ];
 
-/// Sets up the recorder of this process; the handle renders it for `/metrics`.
+/// Sets up the recorder of this process, which [`render`] shows.
 ///
 /// # Errors
 /// When a recorder is installed already.
@@ -86,7 +90,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let buckets = |name: &str| Matcher::Full(name.to_owned());
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(buckets(FIRST_EVENT), &FIRST_EVENT_SECONDS)?
-        .set_buckets_for_metric(buckets(INTERVAL), &INTERVAL_SECONDS)?
         .set_buckets_for_metric(buckets(DURATION), &DURATION_SECONDS)?
         .install_recorder()?;
     describe();
@@ -103,6 +106,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     zero_closed_sets();
     config_loaded();
     Ok(handle)
+}
+
+/// Everything, in the text format of Prometheus.
+pub fn render(recorder: &PrometheusHandle) -> String {
+    let mut text = recorder.render();
+    INTERVALS.render(&mut text);
+    text
 }
 
 /// A counter that first appears with 1 hides its first event from `increase` and `rate`: each of a closed set is there
@@ -142,9 +152,7 @@ pub fn zero_route(route: &str) {
         }
     }
     counter!(EVENTS, "route" => route.to_owned()).absolute(0);
-    for name in [INTERVAL, FIRST_EVENT] {
-        let _ = histogram!(name, "route" => route.to_owned());
-    }
+    let _ = (INTERVALS.of(route), histogram!(FIRST_EVENT, "route" => route.to_owned()));
     for outcome in OUTCOMES {
         let _ = histogram!(DURATION, "route" => route.to_owned(), "outcome" => outcome);
     }
@@ -182,7 +190,6 @@ fn describe() {
     describe_counter!(ATTEMPTS, "Requests sent to upstreams, by result");
     describe_counter!(FALLBACKS, "Requests that stand in for a stream or mend one, by kind and result");
     describe_histogram!(FIRST_EVENT, Unit::Seconds, "Request accepted to first event of the upstream");
-    describe_histogram!(INTERVAL, Unit::Seconds, "Time between two arrivals of events");
     describe_counter!(TIMEOUTS, "Timeouts, by stage");
     describe_gauge!(RING_BYTES, Unit::Bytes, "Memory of all rings");
     describe_counter!(EVICTED, "Events dropped from rings to stay inside a bound");
@@ -222,7 +229,7 @@ pub fn error(fault: &Fault, route: &str) {
 /// What a session counts; looked up once, used per wake.
 pub struct StreamMeter {
     events: Counter,
-    interval: Histogram,
+    interval: Arc<histogram::Histogram>,
     first_event: Histogram,
     route: String,
 }
@@ -233,7 +240,7 @@ impl StreamMeter {
         gauge!(ACTIVE).increment(1.0);
         Self {
             events: counter!(EVENTS, "route" => route.to_owned()),
-            interval: histogram!(INTERVAL, "route" => route.to_owned()),
+            interval: INTERVALS.of(route),
             first_event: histogram!(FIRST_EVENT, "route" => route.to_owned()),
             route: route.to_owned(),
         }

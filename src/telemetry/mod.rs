@@ -2,6 +2,7 @@
 
 pub mod context;
 mod export;
+mod histogram;
 mod lines;
 pub mod logs;
 pub mod metrics;
