@@ -8,6 +8,7 @@ use super::keys::Replica;
 use super::meta;
 use super::record::{EntryId, end_word};
 use super::shared::Shared;
+use super::writer::{Owned, State};
 use crate::store::{LiveSession, Log};
 
 /// Of one session in one flush; the rest follows in the next.
@@ -61,19 +62,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// What `log` has beyond `written`; `None` if that is nothing. `ask`: not even then, but the question whether the
-    /// stream ends where it was left. `removed`: its client wants it forgotten.
-    pub(super) fn of(
-        shared: &Shared,
-        session: &LiveSession,
-        log: &Log,
-        written: Written,
-        removed: bool,
-        ask: bool,
-    ) -> Option<Self> {
-        let (log_key, meta_key) = (shared.keys.log(session.id), shared.keys.meta(session.id));
+    /// What `log` has beyond what was written; `None` if that is nothing. `ask`: not even then, but the question whether
+    /// the stream ends where it was left.
+    pub(super) fn of(shared: &Shared, owned: &Owned, log: &Log, state: &State, ask: bool) -> Option<Self> {
+        let (session, written, removed) = (&owned.session, state.written, state.removed);
+        let (log_key, meta_key) = &owned.keys;
         let mut batch = Self {
-            command: shared.scripts.append(&log_key, &meta_key),
+            command: shared.scripts.append(log_key, meta_key),
             after: written,
             events: 0,
             sealed: false,

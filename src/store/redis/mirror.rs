@@ -71,12 +71,14 @@ impl Mirror {
 
 /// Reads whenever a mirror is to be looked at and Redis is there.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut ids = Vec::new();
     loop {
         shared.link.until_up().await;
-        let mut ids = shared.looks.take().await;
+        shared.looks.filled().await;
+        shared.looks.take(&mut ids);
         ids.sort_unstable();
         ids.dedup();
-        let mirrors: Vec<_> = ids.into_iter().filter_map(|id| shared.mirror(id)).collect();
+        let mirrors: Vec<_> = ids.iter().filter_map(|id| shared.mirror(*id)).collect();
         if look(&shared, &mirrors).await.is_err() {
             for mirror in mirrors {
                 shared.looks.push(mirror.session.id);
@@ -220,7 +222,7 @@ impl Mirror {
 /// # Errors
 /// When Redis could not be asked.
 pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mirror>>, Trouble> {
-    let Some(meta) = meta_of(shared, id).await? else { return Ok(None) };
+    let Some((meta, page)) = beginning(shared, id).await? else { return Ok(None) };
     let Some(route) = shared.route(&meta.route) else {
         tracing::warn!(session = %id, route = meta.route, "a session of a route that this replica does not have");
         return Ok(None);
@@ -245,7 +247,10 @@ pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mi
         session.log.update(|log| open(log, opening));
     }
     let mirror = Arc::new(Mirror::new(Arc::new(session), meta.owner, now));
-    look(shared, &[Arc::clone(&mirror)]).await?;
+    match mirror.take(shared, page) {
+        true => look(shared, &[Arc::clone(&mirror)]).await?,
+        false => mirror.see_to_owner(shared.me),
+    }
     if meta.owner.is_none() {
         mirror.lock().owner = None;
         mirror.session.control.update(|control| control.owner = Owner::Nobody);
@@ -253,17 +258,18 @@ pub(super) async fn load(shared: &Shared, id: SessionId) -> Result<Option<Arc<Mi
     Ok(Some(mirror))
 }
 
-/// What the hash of a session says. If Redis has dropped the hash alone its owner writes it again with its next event;
-/// that is waited for.
-async fn meta_of(shared: &Shared, id: SessionId) -> Result<Option<Meta>, Trouble> {
+/// What the hash of a session says, and its first page. If Redis has dropped the hash alone its owner writes it again with
+/// its next event; that is waited for.
+async fn beginning(shared: &Shared, id: SessionId) -> Result<Option<(Meta, Value)>, Trouble> {
     for _ in 0..REWRITES {
-        let mut exists = cmd("EXISTS");
-        exists.arg(shared.keys.log(id));
-        let answers = shared.link.ask(vec![hash(shared, id), exists]).await?;
-        let [meta, exists] = <[_; 2]>::try_from(answers).unwrap_or([Ok(Value::Nil), Ok(Value::Nil)]);
-        let meta = Meta::read(meta?);
-        if meta.is_some() || exists? != Value::Int(1) {
-            return Ok(meta);
+        let answers = shared.link.ask(vec![hash(shared, id), entries_after(shared, id, None)]).await?;
+        let [meta, page] = <[_; 2]>::try_from(answers).unwrap_or([Ok(Value::Nil), Ok(Value::Nil)]);
+        let page = page?;
+        if let Some(meta) = Meta::read(meta?) {
+            return Ok(Some((meta, page)));
+        }
+        if !matches!(&page, Value::Array(page) if !page.is_empty()) {
+            return Ok(None);
         }
         tokio::time::sleep(REWRITE).await;
     }

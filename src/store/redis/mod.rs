@@ -149,7 +149,7 @@ impl RedisStore {
     }
 
     fn own(&self, session: &Arc<LiveSession>, written: Written) {
-        let owned = Owned::new(Arc::clone(session), written);
+        let owned = Owned::new(Arc::clone(session), &self.shared.keys, written);
         self.shared.owned.insert(session.id.as_u128(), Arc::new(owned));
     }
 

@@ -222,19 +222,27 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn push(&self, id: SessionId) {
-        self.lock().push(id);
-        self.rung.notify_one();
+        let first = {
+            let mut ids = self.lock();
+            ids.push(id);
+            ids.len() == 1
+        };
+        if first {
+            self.rung.notify_one();
+        }
     }
 
-    /// Waits until there is something, and takes it all.
-    pub(super) async fn take(&self) -> Vec<SessionId> {
-        loop {
-            let ids = std::mem::take(&mut *self.lock());
-            if !ids.is_empty() {
-                return ids;
-            }
+    /// Waits until there is something.
+    pub(super) async fn filled(&self) {
+        while self.lock().is_empty() {
             self.rung.notified().await;
         }
+    }
+
+    /// Takes all there is, instead of what is in `ids`.
+    pub(super) fn take(&self, ids: &mut Vec<SessionId>) {
+        ids.clear();
+        std::mem::swap(&mut *self.lock(), ids);
     }
 
     pub(super) fn len(&self) -> usize {

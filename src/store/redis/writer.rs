@@ -7,23 +7,31 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::{RedisResult, Value};
 use streamkeeper_session::SessionId;
+use tokio::time::Instant;
 
 use super::batch::{Batch, Told, Written};
 use super::bell::{Bell, Round};
 use super::drop_keys;
+use super::keys::Keys;
 use super::link::Trouble;
 use super::record::{EntryId, bytes};
 use super::shared::{Followers, Shared, unknown_script};
 use crate::store::{LiveSession, Owner};
 use crate::telemetry::metrics;
 
+/// From the beginning of one flush to that of the next.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// A session that is read here.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) session: Arc<LiveSession>,
+    /// Its stream's key and that of its hash, as they stand in every flush.
+    pub(super) keys: (String, String),
     state: Mutex<State>,
 }
 
@@ -38,8 +46,9 @@ pub(super) struct State {
 
 impl Owned {
     /// A session that is read here from now on.
-    pub(super) fn new(session: Arc<LiveSession>, written: Written) -> Self {
-        Self { session, state: Mutex::new(State { written, removed: false, followers: Followers::default() }) }
+    pub(super) fn new(session: Arc<LiveSession>, keys: &Keys, written: Written) -> Self {
+        let keys = (keys.log(session.id), keys.meta(session.id));
+        Self { session, keys, state: Mutex::new(State { written, removed: false, followers: Followers::default() }) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -47,11 +56,19 @@ impl Owned {
     }
 }
 
-/// Writes whenever there is news and Redis is there.
+/// Writes whenever there is news and Redis is there. After a pause at once; while there is much to write news gathers, for
+/// a flush costs much more than what is in it. Nobody waits for it, unless readers wait for what Redis has confirmed.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let pause = if shared.settings.acknowledged { Duration::ZERO } else { GATHER };
+    let (mut ids, mut next) = (Vec::new(), Instant::now());
     loop {
         shared.link.until_up().await;
-        let ids = shared.news.take().await;
+        shared.news.filled().await;
+        if Instant::now() < next {
+            tokio::time::sleep_until(next).await;
+        }
+        next = Instant::now() + pause;
+        shared.news.take(&mut ids);
         // What could not be written waits in the rings.
         let _ = flush(&shared, &ids, false).await;
     }
@@ -85,7 +102,7 @@ async fn write(shared: &Shared, ids: &[SessionId], verify: bool) -> Result<Vec<S
         owned.session.noted.store(false, Ordering::Release);
         let batch = owned.session.log.peek(|log| {
             let state = owned.lock();
-            Batch::of(shared, &owned.session, log, state.written, state.removed, verify)
+            Batch::of(shared, &owned, log, &state, verify)
         });
         if let Some(mut batch) = batch {
             commands.push(std::mem::take(&mut batch.command));
