@@ -42,7 +42,7 @@ where
     let mut unsent = Some(Unsent { bytes: request.head.clone().chain(request.body.clone()), touched: false });
     let (mut touched, mut all_sent) = (false, true);
     let mut heads = Heads::default();
-    let (head, early) = poll_fn(|cx| {
+    let head = poll_fn(|cx| {
         if let Some(sending) = &mut unsent {
             let sent = sending.poll_send(&mut io, cx);
             touched = sending.touched;
@@ -68,7 +68,7 @@ where
     })
     .await
     .map_err(|why| Failed { why, untouched: !touched })?;
-    let body = Body::new(io, head.framing, early, unsent, head.keep_alive && all_sent);
+    let body = Body::new(io, head.framing, head.early, unsent, head.keep_alive && all_sent);
     Ok(head.response.map(|()| body))
 }
 

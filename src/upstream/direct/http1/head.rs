@@ -25,6 +25,8 @@ pub(super) struct Head {
     pub(super) framing: Framing,
     /// The connection may serve another request after this answer.
     pub(super) keep_alive: bool,
+    /// What came after it.
+    pub(super) early: Box<[u8]>,
 }
 
 /// Collects a head that comes in pieces.
@@ -37,9 +39,8 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// Takes what comes next of the answer to a request with `method`. Gives its head and what came after it, once the
-    /// head is whole.
-    pub(super) fn push(&mut self, read: &[u8], method: &Method) -> Result<Option<(Head, Box<[u8]>)>, Broken> {
+    /// Takes what comes next of the answer to a request with `method`. Gives its head once that is whole.
+    pub(super) fn push(&mut self, read: &[u8], method: &Method) -> Result<Option<Head>, Broken> {
         // The usual head comes whole, and is read where it is.
         let kept = !self.kept.is_empty();
         // The end may have begun in what was there before.
@@ -57,9 +58,8 @@ impl Heads {
             let Some((head, used)) = parse(rest, method).map_err(Broken::Head)? else { break };
             at += used;
             if let Some(head) = head {
-                let after = rest.get(used..).unwrap_or_default().into();
-                self.kept = Vec::new();
-                return Ok(Some((head, after)));
+                let early = rest.get(used..).unwrap_or_default().into();
+                return Ok(Some(Head { early, ..head }));
             }
         }
         if bytes.len() - at >= BYTES {
@@ -103,7 +103,7 @@ fn parse(bytes: &[u8], method: &Method) -> Result<Option<(Option<Head>, usize)>,
     *response.status_mut() = status;
     *response.version_mut() = version;
     *response.headers_mut() = headers;
-    Ok(Some((Some(Head { response, framing, keep_alive }), used)))
+    Ok(Some((Some(Head { response, framing, keep_alive, early: Box::default() }), used)))
 }
 
 /// Copies of these fields; the values lie in one block.
