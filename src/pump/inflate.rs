@@ -15,8 +15,9 @@ use streamkeeper_session::{Code, Fault};
 /// Output per input, at most, once a mebibyte was put out. Text of language models stays below 20.
 const RATIO: u64 = 200;
 const FREE: u64 = 1024 * 1024;
-/// Compressed bytes that go in at once. What they expand to comes out, and is checked, before more go in.
-const PIECE: usize = 4 * 1024;
+/// Compressed bytes that go in at once. Few enough that even the best ratio of deflate (1032) stays below `FREE`: what came
+/// before a bomb is still given.
+const PIECE: usize = 512;
 /// Output of one input chunk, at most.
 const BURST: usize = 8 * 1024 * 1024;
 

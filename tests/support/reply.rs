@@ -222,7 +222,13 @@ impl Reply {
                         return Ok(Some(chunk[start..end - 2].to_vec()));
                     }
                 }
-                connection.more().await?;
+                let Err(end) = connection.more().await else { continue };
+                // Who reads a stream has seen what came of a chunk that broke off.
+                let part = std::mem::take(&mut connection.buffer);
+                match chunk_head(&part) {
+                    Some((_, start)) if start < part.len() => return Ok(Some(part[start..].to_vec())),
+                    _ => return Err(end),
+                }
             },
         }
     }
