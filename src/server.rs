@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -26,8 +27,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::live::{Live, Serving};
 use crate::telemetry::metrics;
-use crate::workers::Workers;
-use converse::{Arrived, converse};
+use crate::workers::{Place, Workers};
+use converse::{Connection, converse};
 use transport::Transport;
 
 /// Pause after an accept that failed, such as for want of descriptors.
@@ -44,35 +45,59 @@ pub async fn run(live: Arc<Live>, listener: TcpListener, workers: Arc<Workers>, 
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         let (live, closing, running) = (Arc::clone(&live), closing.clone(), running.clone());
-        workers.serve(async move {
-            metrics::connections(1);
-            serve(live, stream, peer, closing).await;
-            metrics::connections(-1);
-            drop((permit, running));
+        workers.serve(move |place| {
+            let presence = Presence::new(permit, place, running);
+            serve(live, stream, peer, closing, presence)
         });
     }
     drop((listener, running));
     done.recv().await;
 }
 
-/// Serves one connection. What it begins with is on the heap: it is not to be carried about for as long as it lives.
-async fn serve(live: Arc<Live>, stream: std::net::TcpStream, peer: SocketAddr, mut closing: watch::Receiver<bool>) {
-    let arrived = {
-        let serving = live.now();
-        let arrival = Box::pin(arrive(&serving, stream, peer));
-        tokio::select! {
-            biased;
-            arrived = arrival => arrived,
-            _ = closing.wait_for(|closing| *closing) => None,
-        }
+/// That there is this connection: it counts as long as this is.
+struct Presence {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Place>,
+    _running: mpsc::Sender<Infallible>,
+}
+
+impl Presence {
+    fn new(permit: OwnedSemaphorePermit, place: Option<Place>, running: mpsc::Sender<Infallible>) -> Self {
+        metrics::connections(1);
+        Self { _permit: permit, _place: place, _running: running }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        metrics::connections(-1);
+    }
+}
+
+/// Serves one connection.
+async fn serve(
+    live: Arc<Live>,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    mut closing: watch::Receiver<bool>,
+    presence: Presence,
+) {
+    let arrived = tokio::select! {
+        biased;
+        arrived = arrive(live.now(), stream, peer) => arrived,
+        _ = closing.wait_for(|closing| *closing) => None,
     };
-    if let Some(arrived) = arrived {
-        converse(live, arrived, closing).await;
+    if let Some((transport, address)) = arrived {
+        converse(Connection { live, transport, address, closing, presence }, Bytes::new()).await;
     }
 }
 
 /// Hears the PROXY header and shakes hands, where these are wanted: both within `limits.header_timeout` of the accept.
-async fn arrive(serving: &Serving, stream: std::net::TcpStream, peer: SocketAddr) -> Option<Arrived> {
+async fn arrive(
+    serving: Arc<Serving>,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+) -> Option<(Transport, SocketAddr)> {
     let mut stream = TcpStream::from_std(stream).ok()?;
     let settings = &serving.app.settings;
     let limits = &settings.limits;
@@ -82,7 +107,7 @@ async fn arrive(serving: &Serving, stream: std::net::TcpStream, peer: SocketAddr
     let _ = options.set_tcp_user_timeout(Some(limits.write_timeout));
     let introduced = settings.listen.proxy_protocol && settings.listen.believes(peer.ip()) != Some(false);
     if !introduced && serving.tls.is_none() {
-        return Some(Arrived { transport: Transport::Plain(stream), address: peer });
+        return Some((Transport::Plain(stream), peer));
     }
     let preliminaries = async {
         let said = if introduced { proxy_header::read(&mut stream).await? } else { None };
@@ -90,7 +115,7 @@ async fn arrive(serving: &Serving, stream: std::net::TcpStream, peer: SocketAddr
             None => Transport::Plain(stream),
             Some(tls) => Transport::Tls(Box::new(TlsAcceptor::from(Arc::clone(tls)).accept(stream).await?)),
         };
-        io::Result::Ok(Arrived { transport, address: said.unwrap_or(peer) })
+        io::Result::Ok((transport, said.unwrap_or(peer)))
     };
     match tokio::time::timeout(limits.header_timeout, preliminaries).await {
         Ok(Ok(arrived)) => Some(arrived),

@@ -45,17 +45,12 @@ impl Workers {
         (0..count).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Serves a connection until it is done.
-    pub(crate) fn serve<F: Future<Output = ()> + Send + 'static>(&self, connection: F) {
-        let Some(worker) = self.0.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) else {
-            tokio::spawn(connection);
-            return;
-        };
-        let place = Place::take(&worker.load);
-        worker.runtime.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+    /// Serves a connection; it counts as long as its place is held.
+    pub(crate) fn serve<F: Future<Output = ()> + Send + 'static>(&self, serve: impl FnOnce(Option<Place>) -> F) {
+        match self.0.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) {
+            None => drop(tokio::spawn(serve(None))),
+            Some(worker) => drop(worker.runtime.spawn(serve(Some(Place::take(&worker.load))))),
+        }
     }
 }
 
@@ -82,7 +77,7 @@ impl Drop for Worker {
 }
 
 /// A connection's place on a worker.
-struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     fn take(load: &Arc<AtomicUsize>) -> Self {
@@ -108,11 +103,12 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..6 {
             let (told, (hold, released)) = (told.clone(), oneshot::channel::<()>());
-            workers.serve(async move {
+            workers.serve(|place| async move {
                 let connection = std::thread::current().id();
                 let session = tokio::spawn(async { std::thread::current().id() }).await;
                 told.send((connection, session.unwrap())).unwrap();
                 let _ = released.await;
+                drop(place);
             });
             held.push(hold);
         }

@@ -20,7 +20,7 @@ use streamkeeper_sse::{KEEP_ALIVE, write_id, write_retry};
 use tokio::time::{Instant, Sleep};
 
 use crate::dialect::{KeepAlive, Moment, Tolerance};
-use crate::store::{Attached, Log, Mark, Numbering};
+use crate::store::{Attached, LiveSession, Log, Mark, Numbering};
 use crate::telemetry::metrics;
 use crate::upstream::BoxError;
 
@@ -43,7 +43,7 @@ pub(super) struct Manner {
     /// Errors may carry inner causes.
     pub(super) development: bool,
     /// How it leaves when this process goes away; `None`: it stays until its stream ends.
-    pub(super) leave: Option<Leave>,
+    pub(super) leave: Option<Box<Leave>>,
 }
 
 /// How a client that comes back by itself is sent to another replica.
@@ -73,7 +73,6 @@ pub(crate) enum Piece {
 /// The stream of one client.
 pub(crate) struct EventBody {
     follower: Follower<Log>,
-    attached: Attached,
     writer: Writer,
     heartbeat: Option<Heartbeat>,
     /// Before a break: what was said needs time to leave, because a server drops what it has not yet written.
@@ -94,8 +93,8 @@ struct Writer {
     epoch: u32,
     tolerance: Tolerance,
     manner: Manner,
-    gap: Option<Gap>,
-    session: Arc<crate::store::LiveSession>,
+    gap: Option<Box<Gap>>,
+    attached: Attached,
     state: State,
 }
 
@@ -136,11 +135,11 @@ impl EventBody {
             epoch,
             tolerance,
             manner,
-            gap,
-            session: Arc::clone(&session),
+            gap: gap.map(Box::new),
+            attached,
             state: State::Open,
         };
-        Self { follower: session.log.follow(), attached, writer, heartbeat, leaving: None, parting: None }
+        Self { follower: session.log.follow(), writer, heartbeat, leaving: None, parting: None }
     }
 
     /// Whether it is time to send the client to another replica.
@@ -193,6 +192,10 @@ impl EventBody {
 }
 
 impl Writer {
+    fn session(&self) -> &LiveSession {
+        self.attached.session()
+    }
+
     /// Appends everything that is ready; `None` if nothing is.
     fn collect(&mut self, log: &Log, out: &mut Vec<u8>) -> Option<()> {
         let (start, replayed) = (out.len(), self.replayed);
@@ -220,7 +223,7 @@ impl Writer {
             }
         }
         if self.replayed > replayed {
-            self.session.timeline.replayed(self.replayed - replayed);
+            self.session().timeline.replayed(self.replayed - replayed);
         }
         (out.len() > start || self.state != State::Open).then_some(())
     }
@@ -241,7 +244,7 @@ impl Writer {
             return false;
         }
         self.epoch = log.epochs.of(self.cursor);
-        self.prefix = EventIdPrefix::new(self.session.id, self.epoch);
+        self.prefix = EventIdPrefix::new(self.session().id, self.epoch);
         true
     }
 
@@ -258,7 +261,7 @@ impl Writer {
             };
             if log.epochs.current() != self.epoch {
                 self.epoch = log.epochs.of(entry.seq);
-                self.prefix = EventIdPrefix::new(self.session.id, self.epoch);
+                self.prefix = EventIdPrefix::new(self.session().id, self.epoch);
             }
             let reports_failure = failed && entry.seq + 1 == log.ring.next_seq();
             let hint = if reports_failure { self.manner.ill_hint } else { self.manner.hint.take() };
@@ -289,8 +292,8 @@ impl Writer {
 
     fn signal(&mut self, gap: &Gap, out: &mut Vec<u8>) {
         metrics::gap(gap);
-        self.session.timeline.mark(Mark::Gap(gap.reason));
-        match self.session.dialect.gap_event(gap) {
+        self.session().timeline.mark(Mark::Gap(gap.reason));
+        match self.session().dialect.gap_event(gap) {
             Some(event) => event.write_block(out),
             None => self.tell(Code::SessionGap, out),
         }
@@ -302,9 +305,9 @@ impl Writer {
             write_retry(ms, out);
         }
         let fault = Fault::new(code);
-        let error = ErrorEvent::new(&fault, &self.session.request_id, self.manner.wait, self.manner.development);
-        let moment = Moment { note: self.session.note.as_deref(), last: None };
-        for event in self.session.dialect.error_events(&error, &moment) {
+        let error = ErrorEvent::new(&fault, &self.session().request_id, self.manner.wait, self.manner.development);
+        let moment = Moment { note: self.session().note.as_deref(), last: None };
+        for event in self.session().dialect.error_events(&error, &moment) {
             event.write_block(out);
         }
         self.end(self.tolerance.abort_after_error);
@@ -378,8 +381,19 @@ impl http_body::Body for EventBody {
 impl std::fmt::Debug for EventBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EventBody")
-            .field("session", &self.attached.session().id)
+            .field("session", &self.writer.session().id)
             .field("cursor", &self.writer.cursor)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of clients listen at once; what each costs is decided here.
+    #[test]
+    fn a_body_is_small() {
+        assert!(size_of::<EventBody>() <= 256, "{}", size_of::<EventBody>());
     }
 }

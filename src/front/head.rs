@@ -47,12 +47,14 @@ pub(super) fn stream(
     headers.insert(SOURCE, HeaderValue::from_static(source));
     headers.insert(DURABILITY, HeaderValue::from_static(app.store.durability().as_str()));
     let manner = manner(app, &session.route, session.dialect.tolerance().retry);
-    let leave = (client.returns && app.store.is_shared()).then(|| Leave {
-        draining: app.drain_signal(),
-        after: app.settings.drain.spread.mul_f64(app.chance()),
-        hint: manner.hint,
-        // A clean end tells EventSource to come back, and fetch-event-source that all is said.
-        clean: client.is_get,
+    let leave = (client.returns && app.store.is_shared()).then(|| {
+        Box::new(Leave {
+            draining: app.drain_signal(),
+            after: app.settings.drain.spread.mul_f64(app.chance()),
+            hint: manner.hint,
+            // A clean end tells EventSource to come back, and fetch-event-source that all is said.
+            clean: client.is_get,
+        })
     });
     let manner = Manner { leave, ..manner };
     let body = AnswerBody::events(EventBody::new(attached, cursor, gap, again, manner));

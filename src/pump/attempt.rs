@@ -118,18 +118,18 @@ impl Attempt {
     }
 
     /// Reads the end of a body whose answer is whole, so that its connection can be used again.
-    pub(super) async fn drain(&mut self) {
-        let Self::Reading(reading) = std::mem::replace(self, Self::None) else { return };
+    pub(super) fn drain(self) -> Option<impl Future<Output = ()> + Send> {
+        let Self::Reading(reading) = self else { return None };
         let mut rest = reading.into_body();
-        let mut read = 0;
-        let mut drained = async || {
+        let drained = async move {
+            let mut read = 0;
             while let Flow::More = poll_fn(|cx| rest.poll_data(cx, &mut |data| read += data.len())).await {
                 if read > DRAIN_BYTES {
                     break;
                 }
             }
         };
-        let _ = tokio::time::timeout(DRAIN_TIME, drained()).await;
+        Some(async { _ = tokio::time::timeout(DRAIN_TIME, drained).await })
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a pump begins: with a request to send, with an answer that is there already, or where another process stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use streamkeeper_session::{Dial, Session};
@@ -57,7 +58,7 @@ impl Pump {
             pump.tally = Tally::adopted();
             pump.attempt = pump.open(*response, Dial::Stream { other_endpoint: false });
         }
-        tokio::spawn(pump.run());
+        tokio::spawn(pump);
     }
 
     /// Goes on with a session whose owner is gone, by the client's own request. Without one all that is left is to
@@ -83,7 +84,7 @@ impl Pump {
         pump.last_kept = last_kept;
         pump.traced.begins_now();
         session.timeline.mark(Mark::TakenOver);
-        tokio::spawn(pump.run());
+        tokio::spawn(pump);
     }
 
     fn new(app: &Arc<App>, session: &Arc<LiveSession>, aim: Aim, request: Kept, machine: Session) -> Self {
@@ -103,6 +104,8 @@ impl Pump {
             last_kept: None,
             refusal: None,
             tally: Tally::nothing(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            aside: None,
             sealed: false,
         }
     }

@@ -14,7 +14,7 @@ use crate::store::{Mark, Numbering, Phase, Refusal};
 use crate::telemetry::metrics;
 
 impl Pump {
-    pub(super) async fn refuse(&mut self, fault: Fault) {
+    pub(super) fn refuse(&mut self, fault: Fault) {
         let answer = self
             .refusal
             .take()
@@ -31,7 +31,8 @@ impl Pump {
         });
         self.end("refused", Some(&fault));
         // Whoever asks again, even with the same Idempotency-Key, gets another try.
-        self.app.store.remove(self.session.id).await;
+        let (app, id) = (Arc::clone(&self.app), self.session.id);
+        self.aside = Some(Box::pin(async move { app.store.remove(id).await }));
     }
 
     pub(super) fn finish(&mut self, end: End) {
@@ -84,11 +85,11 @@ impl Pump {
         }
         self.app.store.ended(&self.session);
         let age = self.app.clock.now().saturating_sub(self.session.started);
-        self.meter.end(outcome, age);
+        metrics::ended(&self.session.route.name, outcome, age);
         let (events, source) = self.session.log.peek(|log| (log.ring.next_seq().saturating_sub(1), log.source));
         let told = self.session.timeline.summary();
         let silent_since = self.last_arrival.map(|last| self.app.clock.now().saturating_sub(last));
-        self.traced.silence(silent_since);
+        self.traced.silence(silent_since.unwrap_or_default());
         self.traced.over(&self.session, outcome, fault);
         tracing::info!(
             target: "streamkeeper::stream",

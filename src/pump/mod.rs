@@ -19,10 +19,10 @@ mod trace;
 pub use attempt::{is_event_stream, refusal_of};
 pub use begin::Begin;
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +36,7 @@ use crate::dialect::{Ask, Delivered, Reader};
 use crate::header_lines::HeaderLines;
 use crate::store::{Control, LiveSession, Mark, Numbering, Owner, Phase, Source, WholeAnswer};
 use crate::telemetry::context::Trace;
-use crate::telemetry::metrics::StreamMeter;
+use crate::telemetry::metrics::{self, StreamMeter};
 use crate::upstream::headers::IDEMPOTENCY_KEY;
 use crate::upstream::{Body, Outgoing};
 use aim::Aim;
@@ -49,8 +49,8 @@ use trace::Traced;
 /// The client's request, kept for as long as it may have to be sent (again).
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
-    method: Method,
-    uri: Uri,
+    /// Method, a blank, path and query.
+    line: Box<str>,
     /// As they go to the upstream.
     headers: HeaderLines,
     body: Bytes,
@@ -62,9 +62,17 @@ impl Kept {
     /// This request.
     pub fn new(outgoing: Outgoing, body: Bytes, trace: Option<Trace>) -> Self {
         let Outgoing { method, uri, headers } = outgoing;
-        // The path may be a slice of what was read from the client's socket.
-        let uri = uri.to_string().parse().unwrap_or(uri);
-        Self { method, uri, headers: HeaderLines::of(&headers), body, trace: trace.map(Box::new) }
+        // Copied: they may be slices of what was read from the client's socket.
+        let line = format!("{method} {uri}").into();
+        Self { line, headers: HeaderLines::of(&headers), body, trace: trace.map(Box::new) }
+    }
+
+    fn method(&self) -> Method {
+        self.line.split_once(' ').and_then(|(method, _)| method.parse().ok()).unwrap_or_default()
+    }
+
+    fn uri(&self) -> Uri {
+        self.line.split_once(' ').and_then(|(_, uri)| uri.parse().ok()).unwrap_or_default()
     }
 
     /// Its client can come back without having seen the head.
@@ -74,7 +82,7 @@ impl Kept {
 
     /// Its head.
     fn outgoing(&self) -> Outgoing {
-        Outgoing { method: self.method.clone(), uri: self.uri.clone(), headers: self.headers.to_map() }
+        Outgoing { method: self.method(), uri: self.uri(), headers: self.headers.to_map() }
     }
 
     /// The request as a dialect sees it, whose head is `outgoing`.
@@ -103,52 +111,74 @@ pub struct Pump {
     refusal: Option<Box<WholeAnswer>>,
     tally: Tally,
     traced: Traced,
+    timer: Pin<Box<Sleep>>,
+    /// Has to be done before anything else is.
+    aside: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     sealed: bool,
 }
 
-impl Pump {
-    async fn run(mut self) {
-        let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+impl Future for Pump {
+    type Output = ();
+
+    /// A future by hand: it lives as long as its stream, in thousands, and a compiler's would hold everything twice.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
         loop {
-            while let Some(action) = self.machine.poll_action() {
-                self.perform(action).await;
+            if let Some(aside) = &mut this.aside {
+                ready!(aside.as_mut().poll(cx));
+                this.aside = None;
             }
-            let Some(due) = self.machine.poll_timeout() else { break };
-            tokio::select! {
-                biased;
-                (readers, stop, owner) = poll_fn(|cx| changed(&mut self.control, self.readers, cx)) => {
-                    let now = self.app.clock.now();
-                    if owner != Owner::Here {
-                        return self.hand_over();
-                    }
-                    if readers != self.readers {
-                        self.readers = readers;
-                        self.machine.handle(now, Input::Readers(readers));
-                    }
-                    if let Some(fault) = stop {
-                        self.machine.handle(now, Input::Stop(*fault));
-                    }
-                }
-                progress = poll_fn(|cx| match self.app.store.in_doubt() {
-                    // Its control wakes it when that is settled.
-                    true => Poll::Pending,
-                    false => self.attempt.poll(cx, &self.session, self.app.clock),
-                }) => self.progressed(progress),
-                () = wait_until(timer.as_mut(), self.app.clock.instant(due)) => {
-                    self.overdue(self.app.clock.now());
-                }
+            if let Some(action) = this.machine.poll_action() {
+                this.perform(action);
+                continue;
             }
+            let Some(due) = this.machine.poll_timeout() else { break };
+            if let Poll::Ready((readers, stop, owner)) = changed(&mut this.control, this.readers, cx) {
+                if owner != Owner::Here {
+                    this.hand_over();
+                    return Poll::Ready(());
+                }
+                this.heard(readers, stop);
+                continue;
+            }
+            // While that is in doubt, nothing is read: its control wakes it when it is settled.
+            if !this.app.store.in_doubt()
+                && let Poll::Ready(progress) = this.attempt.poll(cx, &this.session, this.app.clock)
+            {
+                this.progressed(progress);
+                continue;
+            }
+            ready!(poll_until(this.timer.as_mut(), this.app.clock.instant(due), cx));
+            this.overdue(this.app.clock.now());
         }
-        self.attempt.drain().await;
+        if let Some(drain) = std::mem::replace(&mut this.attempt, Attempt::None).drain() {
+            tokio::spawn(drain);
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Pump {
+    /// A client came or went, or somebody asked to stop.
+    fn heard(&mut self, readers: usize, stop: Option<Box<Fault>>) {
+        let now = self.app.clock.now();
+        if readers != self.readers {
+            self.readers = readers;
+            self.machine.handle(now, Input::Readers(readers));
+        }
+        if let Some(fault) = stop {
+            self.machine.handle(now, Input::Stop(*fault));
+        }
     }
 
     /// Another process owns the session by now: nothing more is said here. Should that one die, this one knows the
     /// request.
-    fn hand_over(mut self) {
+    fn hand_over(&mut self) {
         self.sealed = true;
         self.attempt = Attempt::None;
         self.traced.try_over(None);
-        self.meter.end("handed_over", self.app.clock.now().saturating_sub(self.session.started));
+        let age = self.app.clock.now().saturating_sub(self.session.started);
+        metrics::ended(&self.session.route.name, "handed_over", age);
         self.session.timeline.mark(Mark::HandedOver);
         self.traced.over(&self.session, "handed_over", None);
         self.app.store.handed_over(&self.session);
@@ -156,7 +186,7 @@ impl Pump {
         heir::stand_by(&self.app, &self.session, Some(self.request.clone()), delivered);
     }
 
-    async fn perform(&mut self, action: Action) {
+    fn perform(&mut self, action: Action) {
         match action {
             Action::Dial(dial) => self.dial(dial),
             Action::HangUp => self.hang_up(),
@@ -168,7 +198,7 @@ impl Pump {
                 self.session.timeline.mark(Mark::Committed);
                 self.session.log.update(|log| log.phase = Phase::Open);
             }
-            Action::Refuse(fault) => self.refuse(fault).await,
+            Action::Refuse(fault) => self.refuse(fault),
             Action::Finish(end) => self.finish(end),
         }
     }
@@ -246,12 +276,18 @@ impl Pump {
         if events == 0 {
             return;
         }
-        let last = self.last_arrival.replace(now);
-        if last.is_none() {
-            self.session.timeline.mark(Mark::FirstEvent);
+        match self.last_arrival.replace(now) {
+            Some(last) => {
+                let silence = now.saturating_sub(last);
+                self.traced.silence(silence);
+                self.meter.events(events, silence);
+            }
+            None => {
+                self.session.timeline.mark(Mark::FirstEvent);
+                let age = now.saturating_sub(self.session.started);
+                self.meter.first_events(&self.session.route.name, events, age);
+            }
         }
-        self.traced.silence(last.map(|last| now.saturating_sub(last)));
-        self.meter.events(events, last.map(|last| now.saturating_sub(last)), now.saturating_sub(self.session.started));
         self.app.store.charge(&self.session);
     }
 
@@ -393,9 +429,20 @@ fn changed(
 
 /// Waits until `due`. The timer is touched only when it must ring earlier, or rang too early: a busy stream moves its
 /// deadline with every event, and that costs nothing.
-async fn wait_until(mut timer: Pin<&mut Sleep>, due: tokio::time::Instant) {
+fn poll_until(mut timer: Pin<&mut Sleep>, due: tokio::time::Instant, cx: &mut Context<'_>) -> Poll<()> {
     if due < timer.deadline() || timer.is_elapsed() {
         timer.as_mut().reset(due);
     }
-    timer.as_mut().await;
+    timer.poll(cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of streams are read at once; what each costs is decided here.
+    #[test]
+    fn a_pump_is_small() {
+        assert!(size_of::<Pump>() <= 608, "{}", size_of::<Pump>());
+    }
 }

@@ -79,8 +79,8 @@ impl Traced {
                 spans: app.spans.clone(),
                 trace: *trace,
                 id: span_id(&app.entropy),
-                method: method(&request.method),
-                asked: asked(session.dialect.name(), request.uri.path()),
+                method: method(&request.method()),
+                asked: asked(session.dialect.name(), request.uri().path()),
                 began: session.timeline.since(),
                 wall: (Instant::now(), SystemTime::now()),
                 out: None,
@@ -112,8 +112,8 @@ impl Traced {
     }
 
     /// Nothing had come for so long.
-    pub(super) fn silence(&mut self, silence: Option<Duration>) {
-        self.facts.longest_silence = self.facts.longest_silence.max(silence.unwrap_or_default());
+    pub(super) fn silence(&mut self, silence: Duration) {
+        self.facts.longest_silence = self.facts.longest_silence.max(silence);
     }
 
     /// A request goes out: it has a span of its own, and its headers say so. Without a trace they say nothing.

@@ -6,13 +6,13 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
-use std::future::{Future as _, pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -21,12 +21,13 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
+use super::Presence;
 use super::head::{self, Terms};
-use super::stream::{Outcome, Stream};
+use super::stream::{Bounds, Outcome, Stream};
 use super::transport::{Deadlined, Transport};
 use crate::config::Limits;
 use crate::front::{Answer, AnswerBody, Events, Peer, Writes};
@@ -41,57 +42,21 @@ const FIRST_READ: usize = 1024;
 const H2_SEND_BUFFER: usize = 32 * 1024;
 
 /// A connection on which HTTP comes next.
-pub(super) struct Arrived {
+pub(super) struct Connection {
+    pub(super) live: Arc<Live>,
     pub(super) transport: Transport,
     /// The client's address, by the PROXY header where one was believed.
     pub(super) address: SocketAddr,
+    pub(super) closing: watch::Receiver<bool>,
+    pub(super) presence: Presence,
 }
 
-/// Answers the requests of one connection until it ends, or until one is answered after `closing` has turned true.
-pub(super) async fn converse(live: Arc<Live>, arrived: Arrived, mut closing: watch::Receiver<bool>) {
-    let Arrived { mut transport, address } = arrived;
-    let mut said = Bytes::new();
-    loop {
-        // On the heap, and given back before a stream is written: what hyper needs is many times what a stream needs.
-        let speaking = Box::pin(speak(&live, transport, said, address, &mut closing));
-        let Some(taken) = speaking.await else { return };
-        let Taken { stream, terms, write_timeout } = *taken.1;
-        transport = taken.0;
-        match stream.write(&mut transport, write_timeout).await {
-            Ok(Outcome::Whole(rest)) if terms.keep_alive && !*closing.borrow() => said = rest,
-            Ok(Outcome::Whole(_) | Outcome::Ended) => {
-                // In TLS this says that nothing was cut off.
-                let _ = tokio::time::timeout(write_timeout, transport.shutdown()).await;
-                return;
-            }
-            Ok(Outcome::Broken) => return,
-            Err(error) => {
-                tracing::debug!(peer = %address, %error, "stream");
-                if error.kind() == io::ErrorKind::TimedOut {
-                    metrics::refused("write_timeout");
-                }
-                return;
-            }
-        }
-    }
-}
-
-/// A stream to be written to the socket that was hyper's.
-struct Taken {
-    stream: Stream,
-    terms: Terms,
-    write_timeout: Duration,
-}
-
-/// Lets hyper answer requests until the connection ends, or an answer is taken.
-async fn speak(
-    live: &Arc<Live>,
-    mut transport: Transport,
-    said: Bytes,
-    address: SocketAddr,
-    closing: &mut watch::Receiver<bool>,
-) -> Option<(Transport, Box<Taken>)> {
-    // What serves when a connection is hyper's has the say about it until an answer is taken.
+/// Lets hyper answer requests until the connection ends, one is answered after `closing` has turned true, or an answer
+/// is taken: that is a task of its own, for what hyper needs is many times what a stream needs. `said`: what the client
+/// has sent already.
+pub(super) async fn converse(connection: Connection, said: Bytes) {
+    let Connection { live, mut transport, address, mut closing, presence } = connection;
+    // What serves now has the say until an answer is taken.
     let (limits, direct) = {
         let settings = &live.now().app.settings;
         (settings.limits, settings.http1.direct)
@@ -100,33 +65,61 @@ async fn speak(
         biased;
         first = tokio::time::timeout(limits.header_timeout, first_words(&mut transport, said)) => match first {
             Ok(Ok(first)) => first,
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %address, %error, "connection");
-                return None;
-            }
-            Err(_) => return None,
+            Ok(Err(error)) => return tracing::debug!(peer = %address, %error, "connection"),
+            Err(_) => return,
         },
-        _ = closing.wait_for(|closing| *closing) => return None,
+        _ = closing.wait_for(|closing| *closing) => return,
     };
     let unanswered = Arc::new(AtomicBool::new(false));
     let writes = Arc::new(Writes::new(live.app().clock));
-    let unread = Arc::new(AtomicBool::new(false));
     let tls = matches!(transport, Transport::Tls(_));
-    let peer = Peer { address, tls, writes: Arc::clone(&writes), unread };
+    let peer = Peer { address, tls, writes: Arc::clone(&writes), unread: Arc::default() };
     let socket = Deadlined::new(transport, said, limits.write_timeout, &unanswered);
-    let ended = if is_h2 {
-        speak_h2(live, socket, peer, &limits, &writes, closing).await
+    let spoken = if is_h2 {
+        speak_h2(&live, socket, peer, &limits, &writes, &mut closing).await.map(|()| None)
     } else {
-        match speak_h1(live, socket, peer, &limits, direct, closing).await {
-            Ok(taken) => return taken,
-            Err(error) => Err(error),
-        }
+        speak_h1(&live, socket, peer, &limits, direct, &mut closing).await
     };
-    if let Err(error) = ended {
-        tracing::debug!(peer = %address, error = %crate::upstream::chain(&error), "connection");
-        note_refusal(&error, unanswered.load(Ordering::Relaxed));
+    match spoken {
+        Ok(None) => {}
+        Ok(Some((transport, stream))) => {
+            tokio::spawn(Telling { stream, on: Some(Connection { live, transport, address, closing, presence }) });
+        }
+        Err(error) => {
+            tracing::debug!(peer = %address, error = %crate::upstream::chain(&error), "connection");
+            note_refusal(&error, unanswered.load(Ordering::Relaxed));
+        }
     }
-    None
+}
+
+/// A stream that is being written to a connection. A future by hand: there are thousands of them, and they live long.
+struct Telling {
+    stream: Stream,
+    on: Option<Connection>,
+}
+
+impl Future for Telling {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(on) = &mut this.on else { return Poll::Ready(()) };
+        match ready!(this.stream.poll(cx, &mut on.transport)) {
+            Ok(Outcome::Whole(said)) if !*on.closing.borrow() => {
+                this.on.take().map(|connection| tokio::spawn(converse(connection, said)));
+            }
+            // In TLS this says that nothing was cut off. A client that does not take it will see the end all the same.
+            Ok(Outcome::Whole(_) | Outcome::Ended) => _ = Pin::new(&mut on.transport).poll_shutdown(cx),
+            Ok(Outcome::Broken) => {}
+            Err(error) => {
+                tracing::debug!(peer = %on.address, %error, "stream");
+                if error.kind() == io::ErrorKind::TimedOut {
+                    metrics::refused("write_timeout");
+                }
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 /// Whether the client speaks HTTP/2, and all it has said so far.
@@ -154,7 +147,7 @@ async fn speak_h1(
     limits: &Limits,
     direct: bool,
     closing: &mut watch::Receiver<bool>,
-) -> hyper::Result<Option<(Transport, Box<Taken>)>> {
+) -> hyper::Result<Option<(Transport, Stream)>> {
     let slot = Slot::default();
     let service = {
         let (live, slot) = (Arc::clone(live), Arc::clone(&slot));
@@ -202,11 +195,11 @@ async fn speak_h1(
         return Ok(None);
     };
     let (transport, unheard) = parts.io.into_parts();
-    let mut said = BytesMut::from(parts.read_buf);
-    said.extend_from_slice(&unheard);
+    // Copied, for what hyper read lies in a buffer of 8 KiB, and is nothing most of the time.
+    let said = [parts.read_buf, unheard].concat();
     let head = head::write(&answer.into_parts().0, terms, SystemTime::now());
-    let stream = Stream::new(events, terms.framing, head, said, limits.header_bytes);
-    Ok(Some((transport, Box::new(Taken { stream, terms, write_timeout: limits.write_timeout }))))
+    let bounds = Bounds { pause: limits.write_timeout, said: limits.header_bytes };
+    Ok(Some((transport, Stream::new(events, terms, head, said, bounds))))
 }
 
 /// Leaves an event stream in the slot, and waits for ever; any other answer is hyper's.
@@ -269,4 +262,15 @@ fn note_refusal(error: &hyper::Error, unanswered: bool) {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of streams are written at once; what each costs is decided here.
+    #[test]
+    fn a_stream_that_is_being_written_is_small() {
+        assert!(size_of::<Telling>() <= 256, "{}", size_of::<Telling>());
+    }
 }

@@ -7,17 +7,16 @@
 //! Source: RFC 9112 sections 6.1, 7.1, 9.3, 9.6.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::head::Framing;
+use super::head::{Framing, Terms};
 use super::transport::Transport;
 use crate::front::{Events, PIECE, Piece};
 
@@ -32,69 +31,75 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(PIECE + PIECE / 8));
 }
 
-/// How a stream ended, as far as its connection is concerned.
+/// How a stream ended, as far as its connection is concerned: all of it is written.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// All is written, and the client knows it from the framing. What it has sent meanwhile.
+    /// Another request may follow. What the client has sent meanwhile.
     Whole(Bytes),
-    /// All is written; the client will know it from the end of the connection.
+    /// The connection ends with it.
     Ended,
-    /// All is written, and the client is to notice a break.
+    /// The client is to notice a break.
     Broken,
+}
+
+/// What a client may do while it is told a stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Take nothing, for so long.
+    pub(super) pause: Duration,
+    /// Say so many bytes; then it is not listened to until the stream is over.
+    pub(super) said: usize,
 }
 
 /// A stream being written.
 pub(super) struct Stream {
     events: Events,
-    framing: Framing,
-    /// Goes out with the first piece if there is one already.
-    head: Vec<u8>,
-    /// What the socket has not taken yet, and how much of it it has.
+    terms: Terms,
+    bounds: Bounds,
+    /// The head, and later what the socket has not taken yet.
     left: Vec<u8>,
+    /// How much of `left` it has.
     taken: usize,
     /// Since when it takes nothing: rings when that is too long.
     stalled: Option<Pin<Box<Sleep>>>,
     /// What the client said while it was listening: its next request, for all we know.
-    said: BytesMut,
-    /// The client may say so much; then it is not listened to until the stream is over.
-    said_most: usize,
+    said: Vec<u8>,
+    /// The first piece goes out together with the head, if it is there already.
+    began: bool,
     last: Option<Piece>,
 }
 
 impl Stream {
     /// With `head` first; `said`: what the client has sent beyond its request.
-    pub(super) fn new(events: Events, framing: Framing, head: Vec<u8>, said: BytesMut, said_most: usize) -> Self {
-        Self { events, framing, head, left: Vec::new(), taken: 0, stalled: None, said, said_most, last: None }
-    }
-
-    /// Writes it all.
-    ///
-    /// # Errors
-    /// `TimedOut`: the client took nothing for `limit`. Others: the client is gone.
-    pub(super) async fn write(mut self, socket: &mut Transport, limit: Duration) -> io::Result<Outcome> {
-        poll_fn(|cx| self.poll(cx, socket, limit)).await?;
-        Ok(match (self.last, self.framing) {
-            (Some(Piece::LastThenBreak), _) => Outcome::Broken,
-            (_, Framing::Chunked) => Outcome::Whole(self.said.freeze()),
-            (_, Framing::Close) => Outcome::Ended,
-        })
+    pub(super) fn new(events: Events, terms: Terms, head: Vec<u8>, said: Vec<u8>, bounds: Bounds) -> Self {
+        Self { events, terms, bounds, left: head, taken: 0, stalled: None, said, began: false, last: None }
     }
 
     /// Ready when all is written.
-    fn poll(&mut self, cx: &mut Context<'_>, socket: &mut Transport, limit: Duration) -> Poll<io::Result<()>> {
+    ///
+    /// # Errors
+    /// `TimedOut`: the client took nothing for too long. Others: the client is gone.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, socket: &mut Transport) -> Poll<io::Result<Outcome>> {
         loop {
-            match self.poll_left(cx, socket) {
-                Poll::Pending => {
-                    self.poll_stalled(cx, limit)?;
-                    break;
+            if self.began {
+                match self.poll_left(cx, socket) {
+                    Poll::Pending => {
+                        self.poll_stalled(cx)?;
+                        break;
+                    }
+                    Poll::Ready(done) => done?,
                 }
-                Poll::Ready(done) => done?,
             }
-            if self.last.is_some() {
-                return Poll::Ready(Ok(()));
+            if let Some(last) = self.last {
+                return Poll::Ready(Ok(match last {
+                    Piece::LastThenBreak => Outcome::Broken,
+                    _ if self.terms.keep_alive => Outcome::Whole(std::mem::take(&mut self.said).into()),
+                    _ => Outcome::Ended,
+                }));
             }
             let piece = SCRATCH.with_borrow_mut(|scratch| self.poll_piece(cx, socket, scratch))?;
-            if piece.is_pending() && self.left.is_empty() {
+            let first = !std::mem::replace(&mut self.began, true);
+            if piece.is_pending() && !first {
                 break;
             }
         }
@@ -123,31 +128,27 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         scratch.clear();
         scratch.resize(SIZE_LINE, 0);
-        let piece = self.events.body.poll_write(cx, scratch);
-        let start = match (piece, self.framing) {
-            (Poll::Ready(piece), Framing::Chunked) => frame(scratch, piece),
-            _ => SIZE_LINE,
+        let piece = ready!(self.events.body.poll_write(cx, scratch));
+        let start = match self.terms.framing {
+            Framing::Chunked => frame(scratch, piece),
+            Framing::Close => SIZE_LINE,
         };
         let framed = scratch.get(start..).unwrap_or_default();
-        if !self.head.is_empty() {
-            self.left = std::mem::take(&mut self.head);
-            self.left.extend_from_slice(framed);
-        }
-        let piece = ready!(piece);
         self.last = (piece != Piece::Some).then_some(piece);
-        if self.left.is_empty() && !framed.is_empty() {
-            let written = match poll_some(cx, socket, framed) {
-                Poll::Ready(written) => written?,
-                Poll::Pending => 0,
-            };
-            self.left.extend_from_slice(framed.get(written..).unwrap_or_default());
+        let mut written = 0;
+        if self.left.is_empty()
+            && !framed.is_empty()
+            && let Poll::Ready(some) = poll_some(cx, socket, framed)
+        {
+            written = some?;
         }
+        self.left.extend_from_slice(framed.get(written..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 
     /// Nothing can be written: for how long has it been so?
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, limit: Duration) -> io::Result<()> {
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.bounds.pause)));
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
@@ -156,7 +157,7 @@ impl Stream {
 
     /// Finds out whether the client is still there. What it says meanwhile is kept, within bounds.
     fn poll_client(&mut self, cx: &mut Context<'_>, socket: &mut Transport) -> io::Result<()> {
-        while self.said.len() < self.said_most {
+        while self.said.len() < self.bounds.said {
             let mut piece = [0; 512];
             let mut piece = ReadBuf::new(&mut piece);
             match Pin::new(&mut *socket).poll_read(cx, &mut piece) {

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics::{
-    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use streamkeeper_session::{BreakerState, Code, Fault, Gap, GapReason, Kind};
 
@@ -230,36 +228,32 @@ pub fn error(fault: &Fault, route: &str) {
 pub struct StreamMeter {
     events: Counter,
     interval: Arc<histogram::Histogram>,
-    first_event: Histogram,
-    route: String,
 }
 
 impl StreamMeter {
     /// The meter of a session that begins now on `route`.
     pub fn begin(route: &str) -> Self {
         gauge!(ACTIVE).increment(1.0);
-        Self {
-            events: counter!(EVENTS, "route" => route.to_owned()),
-            interval: INTERVALS.of(route),
-            first_event: histogram!(FIRST_EVENT, "route" => route.to_owned()),
-            route: route.to_owned(),
-        }
+        Self { events: counter!(EVENTS, "route" => route.to_owned()), interval: INTERVALS.of(route) }
     }
 
-    /// So many events came; `since_last`: since the ones before, if there were any; `age`: since the start.
-    pub fn events(&self, count: u64, since_last: Option<Duration>, age: Duration) {
+    /// So many events came; `since_last`: since the ones before.
+    pub fn events(&self, count: u64, since_last: Duration) {
         self.events.increment(count);
-        match since_last {
-            Some(interval) => self.interval.record(interval),
-            None => self.first_event.record(age),
-        }
+        self.interval.record(since_last);
     }
 
-    /// It ended.
-    pub fn end(&self, outcome: &'static str, age: Duration) {
-        gauge!(ACTIVE).decrement(1.0);
-        histogram!(DURATION, "route" => self.route.clone(), "outcome" => outcome).record(age);
+    /// The first events came, so many; `age`: since the session's start.
+    pub fn first_events(&self, route: &str, count: u64, age: Duration) {
+        self.events.increment(count);
+        histogram!(FIRST_EVENT, "route" => route.to_owned()).record(age);
     }
+}
+
+/// A session of `route` ended.
+pub fn ended(route: &str, outcome: &'static str, age: Duration) {
+    gauge!(ACTIVE).decrement(1.0);
+    histogram!(DURATION, "route" => route.to_owned(), "outcome" => outcome).record(age);
 }
 
 /// A request to an upstream had this result: `ok` or a fault's code.

@@ -82,7 +82,7 @@ impl<S> Tail<S> {
     /// How many followers there are.
     #[must_use]
     pub fn followers(&self) -> usize {
-        self.lock().slots.occupied
+        self.lock().slots.occupied as usize
     }
 
     /// A panic under the lock is the panicking task's affair: it can leave a log shorter than
@@ -148,9 +148,9 @@ impl<S> fmt::Debug for Follower<S> {
 struct Slots {
     first: Slot,
     more: Vec<Slot>,
-    occupied: usize,
+    occupied: u32,
     /// How many slots hold a waker, so that an update nobody waits for looks at none.
-    waiting: usize,
+    waiting: u32,
 }
 
 #[derive(Default)]
@@ -204,13 +204,13 @@ impl Slots {
             return None;
         }
         let stale = slot.waker.replace(waker.clone());
-        self.waiting += usize::from(stale.is_none());
+        self.waiting += u32::from(stale.is_none());
         stale
     }
 
     fn disarm(&mut self, slot: usize) -> Option<Waker> {
         let stale = self.get_mut(slot)?.waker.take();
-        self.waiting -= usize::from(stale.is_some());
+        self.waiting -= u32::from(stale.is_some());
         stale
     }
 
@@ -220,7 +220,7 @@ impl Slots {
             return waiting;
         }
         waiting.first = self.first.waker.take();
-        if self.waiting > usize::from(waiting.first.is_some()) {
+        if self.waiting > u32::from(waiting.first.is_some()) {
             waiting.more = self.more.iter_mut().filter_map(|slot| slot.waker.take()).collect();
         }
         self.waiting = 0;
