@@ -7,6 +7,8 @@ SHELL := /bin/bash
 E2E := tests/e2e
 PYTEST := $(E2E)/.venv/bin/python -m pytest -c $(E2E)/pytest.ini --rootdir $(E2E) $(E2E)
 FUZZ_RUNS ?= 20000
+BENCH_OUT ?= bench/out
+BENCH_ARGS ?=
 FUZZ_TARGETS := decoder round_trip event_id config dialects http1
 
 .PHONY: help
@@ -56,11 +58,17 @@ e2e: ## Real SDKs, browsers and apps through the released binary
 	STREAMKEEPER_BIN=$(CURDIR)/target/release/streamkeeper $(PYTEST)
 
 .PHONY: bench
-bench: ## Codec and ring; then the whole process beside nginx (ratios in one run)
+bench: ## Codec and ring; then the whole process beside other proxies (ratios in one run): bench/out/report.md
+	scripts/setup-bench.sh envoy
 	cargo bench -p streamkeeper-sse --bench codec
 	cargo bench -p streamkeeper-session --bench ring
-	cargo build --release
-	cargo run --release -p streamkeeper-bench
+	cargo build --release --workspace
+	cargo run --release -p streamkeeper-bench -- --out $(BENCH_OUT) $(BENCH_ARGS)
+
+.PHONY: count
+count: ## Instructions and system calls per event: the same on a fast and a slow machine
+	scripts/setup-bench.sh count
+	scripts/count.sh
 
 .PHONY: deny
 deny: ## Licences, sources, banned and duplicate crates

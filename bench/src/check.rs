@@ -202,7 +202,7 @@ impl Checker {
             return Ok(Some(stamp));
         }
         match self.expected.shape {
-            Shape::Generic if block.name == b"done" => self.end(),
+            Shape::Generic | Shape::Sized(_) if block.name == b"done" => self.end(),
             Shape::OpenAi if block.data == b"[DONE]" => self.end(),
             Shape::OpenAi if memchr::memmem::find(&block.data, b"\"finish_reason\":\"stop\"").is_some() => Ok(None),
             _ => Err(Mismatch::Foreign(excerpt(&block.data))),

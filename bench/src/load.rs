@@ -1,15 +1,17 @@
 //! The clients: N streams on one thread, each read to its end and checked. An open loop: they never slow the upstream
 //! down, and an event's latency counts from when it was due.
 
+mod head;
+mod lanes;
+
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use memchr::memmem;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,8 +22,10 @@ use tokio::task::AbortHandle;
 use crate::check::{Checker, Expected, Mismatch, Tally};
 use crate::chunked::{BadChunk, Chunked};
 use crate::clock::{Clock, Nanos};
+use crate::event::Ask;
 use crate::failure::Failure;
 use crate::upstream::Plan;
+use lanes::Lane;
 
 /// Connections that are being opened at once. One that is open may still wait to be accepted: whoever accepts too slowly
 /// for his backlog loses attempts, which the kernel makes again after a second, and the storm shows it.
@@ -38,6 +42,25 @@ pub(crate) enum Part {
     Events,
     /// What follows the first event, whose id stands here in the place of the stream.
     AfterFirst(Arc<Vec<String>>),
+    /// All of it, by `copies` clients for each stream beside the one that began it, whose session stands here in the
+    /// place of the stream.
+    Attached { sessions: Arc<Vec<String>>, copies: u32 },
+}
+
+impl Part {
+    fn copies(&self) -> u32 {
+        if let Self::Attached { copies, .. } = self { *copies } else { 1 }
+    }
+
+    fn ask(&self, stream: u32) -> Ask<'_> {
+        match self {
+            Self::Whole | Self::Events => Ask::Stream,
+            Self::AfterFirst(ids) => ids.get(stream as usize).map_or(Ask::Stream, |id| Ask::After(id)),
+            Self::Attached { sessions, .. } => {
+                sessions.get(stream as usize).map_or(Ask::Stream, |session| Ask::Attach(session))
+            }
+        }
+    }
 }
 
 /// What went wrong with one stream.
@@ -53,6 +76,8 @@ pub(crate) enum StreamFault {
     Mismatch(#[from] Mismatch),
     #[error("its connection was closed before the end")]
     Closed,
+    #[error("its connection was closed without an answer")]
+    NoAnswer,
 }
 
 /// The thread that runs all clients.
@@ -81,7 +106,8 @@ impl Clients {
         let progress = Arc::new(Progress::default());
         let opening = Arc::new(Semaphore::new(OPENING));
         let (sender, results) = mpsc::channel();
-        let streams = (0..plan.streams).map(|stream| {
+        let numbers = (0..part.copies()).flat_map(|_| 0..plan.streams);
+        let tasks = numbers.map(|stream| {
             let client = Client {
                 expected: Expected { shape: plan.shape, stream, events: plan.events, ids },
                 address,
@@ -96,7 +122,23 @@ impl Clients {
             let task = async move { drop(sender.send(client.run().await)) };
             self.handle.spawn(task).abort_handle()
         });
-        Load { tasks: streams.collect(), results, progress, done: Vec::new() }
+        Load { tasks: tasks.collect(), results, progress, done: Vec::new() }
+    }
+
+    /// Plays the plan's streams at `address`, `lanes` at a time, each lane on a connection that it keeps or on a new one
+    /// for every stream. What [ends](Load::ended) is then a lane.
+    pub(crate) fn lanes(&self, plan: Plan, address: SocketAddr, ids: bool, lanes: u32, reuse: bool) -> Load {
+        let progress = Arc::new(Progress::default());
+        let (sender, results) = mpsc::channel();
+        let tasks = (0..lanes).map(|number| {
+            let (clock, progress) = (self.clock, Arc::clone(&progress));
+            let lane = Lane { plan, address, number, of: lanes, reuse, ids, clock, progress };
+            let sender = sender.clone();
+            // Nobody listens any more if another lane has failed.
+            let task = async move { drop(sender.send(lane.run().await)) };
+            self.handle.spawn(task).abort_handle()
+        });
+        Load { tasks: tasks.collect(), results, progress, done: Vec::new() }
     }
 }
 
@@ -104,6 +146,8 @@ impl Clients {
 struct Progress {
     heads: AtomicU64,
     events: AtomicU64,
+    connections: AtomicU64,
+    sessions: Mutex<Vec<(u32, String)>>,
 }
 
 /// What one stream brought.
@@ -153,6 +197,18 @@ impl Load {
     /// Events so far.
     pub(crate) fn events(&self) -> u64 {
         self.progress.events.load(Ordering::Relaxed)
+    }
+
+    /// Connections that [lanes](Clients::lanes) have opened so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.progress.connections.load(Ordering::Relaxed)
+    }
+
+    /// The sessions that were named so far, in the order of their streams.
+    pub(crate) fn sessions(&self) -> Vec<String> {
+        let mut sessions = self.progress.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sessions.sort_unstable();
+        sessions.into_iter().map(|(_, session)| session).collect()
     }
 
     /// Blocks until `reached`.
@@ -219,26 +275,25 @@ struct Client {
 impl Client {
     async fn run(self) -> Result<Done, StreamFault> {
         let stream = self.expected.stream;
-        let after = match &self.part {
-            Part::AfterFirst(ids) => ids.get(stream as usize),
-            Part::Whole | Part::Events => None,
-        };
-        let checker = match after {
-            Some(id) => Checker::after_first(self.expected, id)?,
-            None => Checker::new(self.expected),
+        let ask = self.part.ask(stream);
+        let checker = match ask {
+            Ask::After(id) => Checker::after_first(self.expected, id)?,
+            Ask::Stream | Ask::Attach(_) => Checker::new(self.expected),
         };
         let mut socket = {
             let _permit = self.opening.acquire().await;
             TcpStream::connect(self.address).await?
         };
         socket.set_nodelay(true)?;
-        let request = self.expected.shape.request(&self.address.to_string(), stream, after.map(String::as_str));
+        let request = self.expected.shape.request(&self.address.to_string(), stream, ask);
         socket.write_all(&request).await?;
         let mut buffer = vec![0; READ];
-        let (head, mut filled) = read_head(&mut socket, &mut buffer).await?;
+        let (head, mut from, mut filled) = head::read(&mut socket, &mut buffer).await?;
+        if let Some(session) = head.session {
+            self.progress.sessions.lock().unwrap_or_else(PoisonError::into_inner).push((stream, session));
+        }
         self.progress.heads.fetch_add(1, Ordering::Relaxed);
         let mut body = Body { chunked: Chunked::new(), checker, latencies: Vec::new() };
-        let mut from = head;
         loop {
             self.take(buffer.get(from..filled).unwrap_or_default(), &mut body)?;
             if matches!(self.part, Part::Events) && body.checker.has_all_events() {
@@ -276,42 +331,4 @@ struct Body {
     chunked: Chunked,
     checker: Checker,
     latencies: Vec<Nanos>,
-}
-
-/// Reads the head; returns where the body starts in `buffer` and how far it is filled.
-async fn read_head(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(usize, usize), StreamFault> {
-    let mut filled = 0;
-    loop {
-        let read = socket.read(buffer.get_mut(filled..).unwrap_or_default()).await?;
-        if read == 0 {
-            return Err(StreamFault::Closed);
-        }
-        filled += read;
-        let seen = buffer.get(..filled).unwrap_or_default();
-        if let Some(end) = memmem::find(seen, b"\r\n\r\n") {
-            check_head(seen.get(..end).unwrap_or_default())?;
-            return Ok((end + 4, filled));
-        }
-    }
-}
-
-fn check_head(head: &[u8]) -> Result<(), StreamFault> {
-    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
-    if text.starts_with("http/1.1 200 ") && text.contains("\r\ntransfer-encoding: chunked") {
-        Ok(())
-    } else {
-        Err(StreamFault::Head(text))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_chunked_200_starts_a_stream() {
-        assert!(check_head(b"HTTP/1.1 200 OK\r\nServer: x\r\nTransfer-Encoding: chunked").is_ok());
-        assert!(check_head(b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked").is_err());
-        assert!(check_head(b"HTTP/1.1 200 OK\r\ncontent-length: 2").is_err());
-    }
 }

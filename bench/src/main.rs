@@ -14,8 +14,10 @@ mod peer;
 mod proc;
 mod report;
 mod scenario;
+mod soak;
 mod stats;
 mod store;
+mod strace;
 mod upstream;
 
 use std::error::Error as _;
@@ -39,7 +41,7 @@ use upstream::Upstream;
 #[derive(Debug, Parser)]
 #[command(name = "streamkeeper-bench", version)]
 struct Arguments {
-    /// Smaller scenarios and two blocks: about a minute, only to see that all works
+    /// Smaller scenarios and one block: a few minutes, only to see that all works
     #[arg(long)]
     quick: bool,
     /// Only this scenario; may be given several times
@@ -48,12 +50,21 @@ struct Arguments {
     /// Only this peer; may be given several times
     #[arg(long, value_name = "NAME")]
     peer: Vec<String>,
-    /// How often every scenario is played to every peer [default: 5; 2 with --quick]
+    /// How often every scenario is played to every peer [default: 5; 1 with --quick]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     blocks: Option<u32>,
-    /// Writes the report to this file as well
-    #[arg(long, value_name = "FILE")]
+    /// Counts system calls, with strace, instead of taking times
+    #[arg(long, conflicts_with = "soak")]
+    count: bool,
+    /// Instead of all scenarios: paced streams through one peer [default: streamkeeper] for so long, and its memory
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
+    soak: Option<u32>,
+    /// Writes the report to DIR/NAME.md, the pictures beside it
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// What the report is called, as a file
+    #[arg(long, default_value = "report", requires = "out")]
+    name: String,
     /// Decides the order of the measurements [default: the time of day]
     #[arg(long)]
     seed: Option<u64>,
@@ -69,6 +80,9 @@ struct Arguments {
     /// HAProxy [default: the installed one]
     #[arg(long, value_name = "PATH")]
     haproxy: Option<PathBuf>,
+    /// Envoy [default: the installed one, or bench/out/envoy]
+    #[arg(long, value_name = "PATH")]
+    envoy: Option<PathBuf>,
     /// redis-server for the Redis store [default: the installed one]
     #[arg(long, value_name = "PATH")]
     redis_server: Option<PathBuf>,
@@ -91,29 +105,44 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    let scenarios = chosen(scenario::all(arguments.quick), &arguments.scenario)?;
-    let blocks = arguments.blocks.unwrap_or(if arguments.quick { 2 } else { 5 });
+    let all = if arguments.count { scenario::counted(arguments.quick) } else { scenario::all(arguments.quick) };
+    let scenarios = chosen(all, &arguments.scenario)?;
+    let blocks = arguments.blocks.unwrap_or(if arguments.quick || arguments.count { 1 } else { 5 });
     let seed = arguments.seed.unwrap_or_else(time_of_day);
     let workers = arguments.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let Arguments { streamkeeper, nginx, haproxy, redis_server, .. } = arguments;
+    let Arguments { streamkeeper, nginx, haproxy, envoy, redis_server, .. } = arguments;
     let Peers { found: peers, missing } =
-        peer::available(Named { streamkeeper, nginx, haproxy, redis_server })?.only(&arguments.peer)?;
+        peer::available(Named { streamkeeper, nginx, haproxy, envoy, redis_server })?.only(&arguments.peer)?;
     raise_descriptor_limit()?;
 
     let load_before = proc::load();
     let directory = Scratch::new()?;
     let clock = Clock::start();
     let upstream = Upstream::start(clock)?;
-    let ground = Ground { upstream: upstream.address(), directory: &directory.0, workers };
+    let ground = Ground { upstream: upstream.address(), directory: &directory.0, workers, settings: "" };
     let bench = Bench { clock, upstream, clients: Clients::start(clock)?, ground };
-    let measured = measure_all(&bench, &scenarios, &peers, blocks, seed)?;
-    let results = Results { scenarios: &scenarios, peers: peers.iter().map(|p| p.name()).collect(), blocks, measured };
+    let (played, tables, pictures) = match arguments.soak {
+        Some(minutes) => {
+            let only = |peer: &&Box<dyn Peer>| arguments.peer.len() == 1 || peer.name() == "streamkeeper";
+            let Some(peer) = peers.iter().find(only) else {
+                return Err(Failure::NoPeer("streamkeeper".into(), String::new()));
+            };
+            let (text, pictures) = soak::run(&bench, peer.as_ref(), minutes, seed)?;
+            (format!("one run, --seed {seed}"), text, pictures)
+        }
+        None => {
+            let measured = measure_all(&bench, &scenarios, &peers, blocks, seed)?;
+            let names = peers.iter().map(|p| p.name()).collect();
+            let results = Results { scenarios: &scenarios, peers: names, blocks, seed, measured };
+            (played(blocks, seed), results.tables(), results.pictures())
+        }
+    };
 
     let versions: Vec<String> = peers.iter().map(|p| format!("{}: {}", p.name(), p.version())).collect();
     let mut text = format!(
         "- machine: {}; load average {load_before} before, {} after\n\
          - {}; {workers} workers each\n\
-         - {blocks} blocks, order shuffled with --seed {seed}; median (min to max) over blocks, ratios per block\n",
+         - {played}\n",
         proc::machine(),
         proc::load(),
         versions.join("; "),
@@ -121,12 +150,20 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     for line in &missing {
         text.push_str(&format!("- {line}\n"));
     }
-    text.push_str(&results.tables());
+    text.push_str(&tables);
     say(&text);
-    if let Some(file) = arguments.out {
-        write_report(&file, &text)?;
-    }
-    Ok(())
+    let Some(directory) = arguments.out else { return Ok(()) };
+    write_report(&directory, &format!("{}.md", arguments.name), &text)?;
+    pictures.iter().try_for_each(|(name, picture)| write_report(&directory, name, picture))
+}
+
+/// How the tables are to be read.
+fn played(blocks: u32, seed: u64) -> String {
+    format!(
+        "{blocks} blocks (curves: at most 2), order shuffled with --seed {seed}; figures: median (min to max) over blocks; \
+         ratios: of the two figures of each block, median [95 % confidence interval of it, by bootstrap]; with 5 blocks \
+         such an interval is their whole range"
+    )
 }
 
 /// Every block plays every scenario to every peer once, in an order of its own. Peers of one scenario follow each other,
@@ -142,7 +179,7 @@ fn measure_all(
     for block in 0..blocks {
         let mut order: Vec<(usize, &Scenario)> = scenarios.iter().enumerate().collect();
         stats::shuffle(&mut order, &mut seed);
-        for (index, scenario) in order {
+        for (index, scenario) in order.into_iter().filter(|(_, scenario)| block < scenario.blocks) {
             let mut order: Vec<(usize, &Box<dyn Peer>)> = peers.iter().enumerate().collect();
             stats::shuffle(&mut order, &mut seed);
             for (number, peer) in order.into_iter().filter(|(_, peer)| scenario.concerns(peer.as_ref())) {
@@ -151,7 +188,8 @@ fn measure_all(
                 let figures: Vec<String> =
                     sample.iter().map(|(metric, value)| format!("{metric:?} {}", stats::digits(*value))).collect();
                 let (name, peer_name) = (scenario.name, peer.name());
-                tell(&format!("block {}/{blocks}  {name:13} {peer_name:18} {}", block + 1, figures.join("  ")));
+                let at = scenario.at.map_or(String::new(), |at| format!(" {at}"));
+                tell(&format!("block {}/{blocks}  {name}{at}  {peer_name}  {}", block + 1, figures.join("  ")));
                 measured.push(Measured { scenario: index, peer: number, block, sample });
             }
         }
@@ -178,11 +216,10 @@ fn raise_descriptor_limit() -> Result<(), Failure> {
     setrlimit(Resource::Nofile, limit).map_err(|error| Failure::io("raise the descriptor limit")(error.into()))
 }
 
-fn write_report(file: &Path, text: &str) -> Result<(), Failure> {
-    if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(Failure::io(format!("create {}", parent.display())))?;
-    }
-    std::fs::write(file, text).map_err(Failure::io(format!("write {}", file.display())))
+fn write_report(directory: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory).map_err(Failure::io(format!("create {}", directory.display())))?;
+    let file = directory.join(name);
+    std::fs::write(&file, text).map_err(Failure::io(format!("write {}", file.display())))
 }
 
 /// A directory for configurations and logs; gone afterwards.
@@ -244,7 +281,8 @@ mod tests {
             chosen(scenario::all(false), &wanted).map(|found| found.iter().map(|s| s.name).collect::<Vec<_>>())
         };
         assert_eq!(names(&["silent", "paced"]).expect("known"), ["paced", "silent"]);
-        assert_eq!(names(&[]).expect("all").len(), 7);
+        assert_eq!(names(&["ring"]).expect("known"), ["ring"; 3], "all points of a curve");
+        assert_eq!(names(&[]).expect("all").len(), scenario::all(false).len());
         assert!(matches!(names(&["pased"]), Err(Failure::NoScenario(..))));
     }
 }

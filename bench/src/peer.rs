@@ -2,7 +2,9 @@
 //! [`available`]; everything else takes what it finds.
 
 mod direct;
+mod envoy;
 mod haproxy;
+mod hyper;
 mod nginx;
 mod process;
 mod streamkeeper;
@@ -14,6 +16,7 @@ use crate::failure::Failure;
 use crate::proc::Pid;
 use crate::store::Store;
 pub(crate) use process::{Process, stop_all};
+use streamkeeper::Way;
 
 /// Something that forwards streams. Every measurement starts it anew and ends it.
 pub(crate) trait Peer {
@@ -22,6 +25,11 @@ pub(crate) trait Peer {
 
     /// Its version, in its own words.
     fn version(&self) -> String;
+
+    /// Its program, where it is one.
+    fn program(&self) -> Option<&Path> {
+        None
+    }
 
     /// Whether it must give every event an id, and replay what came after one.
     fn gives_ids(&self) -> bool {
@@ -59,6 +67,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) directory: &'a Path,
     /// Threads or processes that serve.
     pub(crate) workers: usize,
+    /// What is added to Streamkeeper's configuration, as TOML.
+    pub(crate) settings: &'a str,
 }
 
 /// A peer that takes connections. Dropped, it ends.
@@ -91,6 +101,8 @@ pub(crate) struct Named {
     pub(crate) nginx: Option<PathBuf>,
     /// HAProxy.
     pub(crate) haproxy: Option<PathBuf>,
+    /// Envoy.
+    pub(crate) envoy: Option<PathBuf>,
     /// redis-server, or a server that takes its arguments.
     pub(crate) redis_server: Option<PathBuf>,
 }
@@ -135,10 +147,20 @@ pub(crate) fn available(named: Named) -> Result<Peers, Failure> {
         Some(binary) => found.push(Box::new(haproxy::Haproxy { binary })),
         None => missing.push("**haproxy is not installed: skipped, and with it every ratio to it.**".into()),
     }
+    match named.envoy.or_else(envoy::installed) {
+        Some(binary) => found.push(Box::new(envoy::Envoy { binary })),
+        None => missing.push("envoy is not installed (`scripts/setup-bench.sh`): skipped.".into()),
+    }
+    match hyper::Hyper::find() {
+        Some(hyper) => found.push(Box::new(hyper)),
+        None => missing.push("**the minimal proxy of hyper was not built: skipped, and with it ratios to it.**".into()),
+    }
     let binary = streamkeeper::binary(named.streamkeeper)?;
-    found.push(Box::new(streamkeeper::Streamkeeper { binary: binary.clone(), redis_server: None }));
+    let own = |way| Box::new(streamkeeper::Streamkeeper { binary: binary.clone(), way });
+    found.push(own(Way::Direct));
+    found.push(own(Way::Hyper));
     match named.redis_server.or_else(|| find("redis-server")) {
-        Some(server) => found.push(Box::new(streamkeeper::Streamkeeper { binary, redis_server: Some(server) })),
+        Some(server) => found.push(own(Way::Redis(server))),
         None => missing.push("**redis-server is not installed: streamkeeper+redis is skipped.**".into()),
     }
     Ok(Peers { found, missing })

@@ -73,14 +73,69 @@ pub(crate) fn memory(pids: &[Pid]) -> Result<u64, Failure> {
     for pid in pids {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = fs::read_to_string(&path).map_err(Failure::io(format!("read {path}")))?;
-        sum += parse_pss(&text).ok_or(Failure::Proc(path, text))?;
+        sum += parse_kib(&text, "Pss:").ok_or(Failure::Proc(path, text))?;
     }
     Ok(sum)
 }
 
-fn parse_pss(rollup: &str) -> Option<u64> {
-    let value = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+fn parse_kib(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// What the kernel holds for sockets and the like, of the whole machine, in KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// Objects in use of all its slab caches (sockets, descriptors, epoll entries); `None` where only others may look.
+    pub(crate) slab: Option<u64>,
+    /// Pages that TCP has for its buffers.
+    pub(crate) buffers: u64,
+}
+
+/// Reads both.
+///
+/// # Errors
+///
+/// The kernel keeps no such figures.
+pub(crate) fn kernel() -> Result<Kernel, Failure> {
+    let path = "/proc/net/sockstat";
+    let text = fs::read_to_string(path).map_err(Failure::io(format!("read {path}")))?;
+    let pages = parse_sockstat(&text).ok_or_else(|| Failure::Proc(path.into(), text))?;
+    let page = rustix::param::page_size() as u64 / 1024;
+    let slab = fs::read_to_string("/proc/slabinfo").ok().map(|text| parse_slabinfo(&text) / 1024);
+    Ok(Kernel { slab, buffers: pages * page })
+}
+
+/// The pages after `mem` in the line of TCP.
+fn parse_sockstat(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with("TCP:"))?;
+    let mut words = line.split_ascii_whitespace().skip_while(|word| *word != "mem");
+    words.nth(1)?.parse().ok()
+}
+
+/// The bytes of the objects in use: the second column times the fourth.
+fn parse_slabinfo(text: &str) -> u64 {
+    let caches = text.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+        let active = numbers.next()?.ok()?;
+        Some(active * numbers.nth(1)?.ok()?)
+    });
+    caches.sum()
+}
+
+/// Resident memory of `pids` in KiB, shared pages counted for each.
+///
+/// # Errors
+///
+/// A process is gone.
+pub(crate) fn resident(pids: &[Pid]) -> Result<u64, Failure> {
+    let mut sum = 0;
+    for pid in pids {
+        let path = format!("/proc/{pid}/status");
+        let text = fs::read_to_string(&path).map_err(Failure::io(format!("read {path}")))?;
+        sum += parse_kib(&text, "VmRSS:").ok_or(Failure::Proc(path, text))?;
+    }
+    Ok(sum)
 }
 
 /// `root` and all that descend from it.
@@ -148,8 +203,18 @@ mod tests {
     #[test]
     fn the_proportional_set_size_is_found_among_its_neighbours() {
         let rollup = "5643-7ffc ---p 0 00:00 0 [rollup]\nRss:  1684 kB\nPss:   248 kB\nPss_Dirty:  116 kB\n";
-        assert_eq!(parse_pss(rollup), Some(248));
-        assert_eq!(parse_pss("Rss: 1 kB\n"), None);
+        assert_eq!(parse_kib(rollup, "Pss:"), Some(248));
+        assert_eq!(parse_kib("Rss: 1 kB\n", "Pss:"), None);
+    }
+
+    #[test]
+    fn what_the_kernel_holds_is_pages_of_tcp_and_objects_in_use() {
+        let sockstat = "sockets: used 11\nTCP: inuse 1 orphan 0 tw 2 alloc 1 mem 7\nUDP: inuse 0 mem 5\n";
+        assert_eq!(parse_sockstat(sockstat), Some(7));
+        assert_eq!(parse_sockstat("UDP: mem 5\n"), None);
+        let slabs = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\n\
+                     TCP 10 13 2368 13 8 : tunables 0\nfilp 100 110 256 16 1 : tunables 0\n";
+        assert_eq!(parse_slabinfo(slabs), 10 * 2_368 + 100 * 256);
     }
 
     #[test]

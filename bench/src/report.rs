@@ -1,9 +1,17 @@
-//! The report: one Markdown table per scenario. Figures as they were measured; what they mean is said elsewhere.
+//! The report: for each scenario a table of figures and one of ratios, in Markdown; curves and pictures stand beside.
+//! Figures as they were measured; what they mean is said elsewhere.
+
+mod curve;
+mod pictures;
+mod plot;
 
 use std::fmt::Write as _;
 
+pub(crate) use plot::lines as line_plot;
+pub(crate) use plot::{Axes, Line};
+
 use crate::scenario::{Metric, Sample, Scenario};
-use crate::stats::{Spread, digits};
+use crate::stats::{Spread, digits, median_interval};
 
 /// One measurement.
 #[derive(Debug)]
@@ -26,30 +34,25 @@ enum Row {
 }
 
 /// Whose figure is divided by whose.
-const RATIOS: [(&str, &str); 3] =
-    [("streamkeeper", "nginx"), ("streamkeeper", "haproxy"), ("streamkeeper+redis", "streamkeeper")];
-
-const ROWS: [(Row, &str); 19] = [
-    (Row::Plain(Metric::Cpu), "CPU of the proxy, µs per event"),
-    (Row::Plain(Metric::Slices), "runs of a proxy thread per event"),
-    (Row::Plain(Metric::StoreCpu), "CPU of redis-server, µs per event"),
-    (Row::Plain(Metric::P50), "latency p50, µs"),
-    (Row::Plain(Metric::P99), "latency p99, µs"),
-    (Row::Added(Metric::P50), "added latency p50, µs"),
-    (Row::Added(Metric::P99), "added latency p99, µs"),
-    (Row::Plain(Metric::Lateness), "lateness of the upstream itself p99, µs"),
-    (Row::Plain(Metric::Wall), "seconds per burst"),
-    (Row::Plain(Metric::Stored), "events per second until Redis has all"),
-    (Row::Plain(Metric::Empty), "user memory per stream before its first event, KiB"),
-    (Row::Plain(Metric::Opened), "user memory per stream after its first event, KiB"),
-    (Row::Plain(Metric::Replayed), "seconds until all have what they missed"),
-    (Row::Plain(Metric::ReplayCpu), "CPU of the proxies, µs per client"),
-    (Row::Plain(Metric::ReplayStoreCpu), "CPU of redis-server, µs per client"),
-    (Row::Plain(Metric::KeptOne), "Redis memory of a session of one event, KiB"),
-    (Row::Plain(Metric::KeptAll), "Redis memory of a session of all its events, KiB"),
-    (Row::Plain(Metric::KeptUsed), "the same by growth of the whole server, KiB"),
-    (Row::Plain(Metric::KeptEvent), "Redis memory of each further event, bytes"),
+const RATIOS: [(&str, &str); 6] = [
+    ("streamkeeper", "nginx"),
+    ("streamkeeper", "haproxy"),
+    ("streamkeeper", "envoy"),
+    ("streamkeeper", "hyper"),
+    ("streamkeeper", "streamkeeper-hyper"),
+    ("streamkeeper+redis", "streamkeeper"),
 ];
+
+/// Metrics of which the direct run has its part, and what the rest is called.
+const ADDED: [(Metric, &str); 4] = [
+    (Metric::P50, "added latency p50, µs"),
+    (Metric::P99, "added latency p99, µs"),
+    (Metric::Slab, "kernel objects of the proxy per stream, KiB"),
+    (Metric::Buffers, "socket buffers of the proxy per stream, KiB"),
+];
+
+/// Rows that compare nothing of the proxies'.
+const WITHOUT_RATIO: [Metric; 3] = [Metric::Lateness, Metric::Slab, Metric::Buffers];
 
 /// All measurements of a run.
 #[derive(Debug)]
@@ -60,46 +63,69 @@ pub(crate) struct Results<'a> {
     pub(crate) peers: Vec<&'static str>,
     /// Blocks.
     pub(crate) blocks: u32,
+    /// Decides the draws of confidence intervals.
+    pub(crate) seed: u64,
     /// Everything that was measured.
     pub(crate) measured: Vec<Measured>,
 }
 
 impl Results<'_> {
-    /// A heading and a table for every scenario that was played to anybody.
+    /// A heading and tables for every scenario that was played to anybody, a curve's points together.
     pub(crate) fn tables(&self) -> String {
         let mut text = String::new();
         for (index, scenario) in self.scenarios.iter().enumerate() {
             if !self.measured.iter().any(|m| m.scenario == index) {
                 continue;
             }
-            let _ = write!(text, "\n### {}\n\n{}", scenario.title(), self.table(index));
+            if scenario.at.is_none() {
+                let _ = write!(text, "\n### {}\n\n{}", scenario.title(), self.table(index));
+            } else if self.scenarios.iter().position(|other| other.name == scenario.name) == Some(index) {
+                let _ = write!(text, "\n### {}\n\n{}", scenario.title(), self.curve(scenario.name));
+            }
         }
         text
     }
 
-    /// Columns of peers and ratios without any figure are left out.
+    /// Figures, and ratios if there are any. Columns and rows without a figure are left out.
     fn table(&self, scenario: usize) -> String {
-        let played = |peer: usize| self.measured.iter().any(|m| (m.scenario, m.peer) == (scenario, peer));
-        let peers: Vec<usize> = (0..self.peers.len()).filter(|peer| played(*peer)).collect();
-        let ratios: Vec<(usize, usize, String)> = RATIOS
-            .into_iter()
-            .filter_map(|(above, below)| Some((self.peer(above)?, self.peer(below)?, format!("{above} / {below}"))))
-            .filter(|(above, below, _)| played(*above) && played(*below))
-            .collect();
-        let names = peers.iter().filter_map(|peer| self.peers.get(*peer).copied());
-        let names: Vec<&str> = names.chain(ratios.iter().map(|(.., name)| name.as_str())).collect();
-        let mut text = format!("| | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
-        for (row, name) in ROWS {
+        let peers: Vec<usize> = (0..self.peers.len()).filter(|peer| self.played(scenario, *peer)).collect();
+        let names: Vec<&str> = peers.iter().filter_map(|peer| self.peers.get(*peer).copied()).collect();
+        let mut text = head(&names);
+        for (row, name) in rows() {
             let cells: Vec<Option<Spread>> =
                 peers.iter().map(|peer| Spread::of(&self.values(scenario, *peer, row))).collect();
-            if cells.iter().all(Option::is_none) {
-                continue;
+            if cells.iter().any(Option::is_some) {
+                let cells = cells.into_iter().map(|cell| cell.map_or("–".into(), written));
+                let _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<String>>().join(" | "));
             }
-            let cells = cells.into_iter().map(|cell| cell.map_or("–".into(), written));
-            let ratios = ratios.iter().map(|(above, below, _)| self.ratio(scenario, row, *above, *below));
-            let _ = writeln!(text, "| {name} | {} |", cells.chain(ratios).collect::<Vec<String>>().join(" | "));
+        }
+        text + &self.ratios(scenario)
+    }
+
+    fn ratios(&self, scenario: usize) -> String {
+        let pairs: Vec<(usize, usize, String)> = RATIOS
+            .into_iter()
+            .filter_map(|(above, below)| Some((self.peer(above)?, self.peer(below)?, format!("{above} / {below}"))))
+            .filter(|(above, below, _)| self.played(scenario, *above) && self.played(scenario, *below))
+            .collect();
+        if pairs.is_empty() {
+            return String::new();
+        }
+        let names: Vec<&str> = pairs.iter().map(|(.., name)| name.as_str()).collect();
+        let mut text = format!("\n{}", head(&names));
+        for (row, name) in rows().filter(|(row, _)| !matches!(row, Row::Plain(of) if WITHOUT_RATIO.contains(of))) {
+            let cells: Vec<Option<String>> =
+                pairs.iter().map(|(above, below, _)| self.ratio(scenario, row, *above, *below)).collect();
+            if cells.iter().any(Option::is_some) {
+                let cells = cells.into_iter().map(|cell| cell.unwrap_or("–".into()));
+                let _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<String>>().join(" | "));
+            }
         }
         text
+    }
+
+    fn played(&self, scenario: usize, peer: usize) -> bool {
+        self.measured.iter().any(|m| (m.scenario, m.peer) == (scenario, peer))
     }
 
     fn values(&self, scenario: usize, peer: usize, row: Row) -> Vec<f64> {
@@ -126,20 +152,35 @@ impl Results<'_> {
 
     /// Of the two measurements of each block. A block where the figure below the line is not above zero (latency less
     /// than the direct run's) has no ratio, and the cell says so.
-    fn ratio(&self, scenario: usize, row: Row, above: usize, below: usize) -> String {
-        if row == Row::Plain(Metric::Lateness) {
-            return "–".into();
-        }
-        let ratios: Vec<f64> = (0..self.blocks)
+    fn ratio(&self, scenario: usize, row: Row, above: usize, below: usize) -> Option<String> {
+        let pairs: Vec<(f64, f64)> = (0..self.blocks)
             .filter_map(|block| {
-                let below = self.value(scenario, below, row, block).filter(|below| *below > 0.0)?;
-                Some(self.value(scenario, above, row, block)? / below)
+                Some((self.value(scenario, above, row, block)?, self.value(scenario, below, row, block)?))
             })
             .collect();
-        let missing = self.blocks as usize - ratios.len();
-        let note = if missing > 0 { format!(", {} of {} blocks", ratios.len(), self.blocks) } else { String::new() };
-        Spread::of(&ratios).map_or("–".into(), |spread| format!("**{}**{note}", written(spread)))
+        let ratios: Vec<f64> =
+            pairs.iter().filter(|(_, below)| *below > 0.0).map(|(above, below)| above / below).collect();
+        let median = digits(Spread::of(&ratios)?.median);
+        let interval = median_interval(&ratios, self.seed)
+            .map_or(String::new(), |(low, high)| format!(" [{}, {}]", digits(low), digits(high)));
+        let missing = ratios.len() < pairs.len();
+        let note = if missing { format!(", {} of {} blocks", ratios.len(), pairs.len()) } else { String::new() };
+        Some(format!("**{median}**{interval}{note}"))
     }
+}
+
+/// Plain rows, and behind each what is added to the direct run.
+fn rows() -> impl Iterator<Item = (Row, &'static str)> {
+    Metric::ALL.into_iter().flat_map(|metric| {
+        let added = ADDED.into_iter().find(|(of, _)| *of == metric);
+        [Some((Row::Plain(metric), metric.name())), added.map(|(of, name)| (Row::Added(of), name))]
+            .into_iter()
+            .flatten()
+    })
+}
+
+fn head(names: &[&str]) -> String {
+    format!("| | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()))
 }
 
 fn written(spread: Spread) -> String {
@@ -148,72 +189,4 @@ fn written(spread: Spread) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenario::all;
-
-    fn results(scenarios: &[Scenario], figures: &[(usize, u32, Sample)]) -> String {
-        let measured = figures
-            .iter()
-            .map(|(peer, block, sample)| Measured { scenario: 0, peer: *peer, block: *block, sample: sample.clone() })
-            .collect();
-        let peers = vec!["direct", "nginx", "streamkeeper"];
-        Results { scenarios, peers, blocks: 2, measured }.table(0)
-    }
-
-    #[test]
-    fn ratios_are_taken_within_each_block() {
-        let cpu = |value| vec![(Metric::Cpu, value)];
-        let table =
-            results(&all(true)[..1], &[(1, 0, cpu(10.0)), (2, 0, cpu(20.0)), (1, 1, cpu(20.0)), (2, 1, cpu(20.0))]);
-        assert!(table.contains("| 15.0 (10.0 to 20.0) | 20.0 (20.0 to 20.0) | **1.50 (1.00 to 2.00)** |"), "{table}");
-    }
-
-    #[test]
-    fn added_latency_is_what_exceeds_the_direct_run_of_the_same_block() {
-        let p50 = |value| vec![(Metric::P50, value)];
-        let table = results(
-            &all(true)[..1],
-            &[
-                (0, 0, p50(100.0)),
-                (1, 0, p50(150.0)),
-                (2, 0, p50(200.0)),
-                (0, 1, p50(300.0)),
-                (1, 1, p50(290.0)),
-                (2, 1, p50(310.0)),
-            ],
-        );
-        let row = table.lines().find(|line| line.starts_with("| added latency p50")).expect("a row");
-        assert!(row.contains("| – | 20.0 (-10.0 to 50.0) | 55.0 (10.0 to 100) | **2.00**, 1 of 2 blocks |"), "{row}");
-    }
-
-    #[test]
-    fn rows_without_figures_are_left_out() {
-        let table = results(&all(true)[..1], &[(1, 0, vec![(Metric::Cpu, 1.0)])]);
-        assert_eq!(table.lines().count(), 3, "{table}");
-    }
-
-    #[test]
-    fn without_nginx_there_is_no_ratio_to_it() {
-        let scenarios = all(true);
-        let sample = |value| vec![(Metric::Cpu, value)];
-        let measured = vec![Measured { scenario: 0, peer: 1, block: 0, sample: sample(2.0) }];
-        let results = Results { scenarios: &scenarios, peers: vec!["direct", "streamkeeper"], blocks: 1, measured };
-        let table = results.table(0);
-        assert!(table.starts_with("| | streamkeeper |\n|---|---|\n"), "{table}");
-        assert!(table.ends_with("| 2.00 |\n"), "{table}");
-    }
-
-    #[test]
-    fn each_ratio_has_a_column_of_its_own_once_both_of_its_peers_were_measured() {
-        let scenarios = all(true);
-        let one = |peer, value| Measured { scenario: 0, peer, block: 0, sample: vec![(Metric::Cpu, value)] };
-        let peers = vec!["nginx", "haproxy", "streamkeeper", "streamkeeper+redis"];
-        let measured = vec![one(0, 10.0), one(2, 20.0), one(3, 50.0)];
-        let table = Results { scenarios: &scenarios, peers, blocks: 1, measured }.table(0);
-        let head = "| | nginx | streamkeeper | streamkeeper+redis | streamkeeper / nginx | \
-                    streamkeeper+redis / streamkeeper |\n";
-        assert!(table.starts_with(head), "{table}");
-        assert!(table.ends_with("| 10.0 | 20.0 | 50.0 | **2.00** | **2.50** |\n"), "{table}");
-    }
-}
+mod tests;

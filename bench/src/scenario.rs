@@ -1,57 +1,28 @@
 //! The scenarios: what is played, to whom, and what is measured.
 
+mod calls;
+mod fan_out;
 mod kept;
+mod list;
+mod metric;
+mod ring;
 mod run;
+mod setup;
+mod silent;
+mod startup;
 mod storm;
 
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, nanos};
 use crate::event::Shape;
 use crate::failure::Failure;
 use crate::load::Clients;
 use crate::peer::{Ground, Peer, Started};
 use crate::upstream::Upstream;
-use run::Run;
-
-/// One row of figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Metric {
-    /// CPU of the proxy, µs per event.
-    Cpu,
-    /// How often a thread of the proxy was put on a CPU, per event.
-    Slices,
-    /// CPU of the store beside the proxy, µs per event.
-    StoreCpu,
-    /// Median latency, µs, from when an event was due to when a client had it.
-    P50,
-    /// 99th percentile of the same.
-    P99,
-    /// How late the upstream itself was, µs: part of the latency of every peer.
-    Lateness,
-    /// Seconds from the first event to the end of the last stream.
-    Wall,
-    /// Events per second, from the first one until the store holds the last.
-    Stored,
-    /// KiB of user memory per stream, before its first event.
-    Empty,
-    /// KiB of user memory per stream, after its first event.
-    Opened,
-    /// Seconds from the first reconnect until the last client has what it missed.
-    Replayed,
-    /// CPU of the proxies, µs per client that came back.
-    ReplayCpu,
-    /// CPU of the store, µs per client that came back.
-    ReplayStoreCpu,
-    /// KiB in the store of a session with one event.
-    KeptOne,
-    /// KiB in the store of a session with all of its events.
-    KeptAll,
-    /// The same, by what the whole server allocated more.
-    KeptUsed,
-    /// Bytes in the store of each further event.
-    KeptEvent,
-}
+pub(crate) use list::{all, counted, soaked};
+pub(crate) use metric::Metric;
+pub(crate) use run::Run;
 
 /// What one peer did once.
 pub(crate) type Sample = Vec<(Metric, f64)>;
@@ -59,7 +30,7 @@ pub(crate) type Sample = Vec<(Metric, f64)>;
 /// What is played to every peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    /// What `--scenario` calls it.
+    /// What `--scenario` calls it. The points of a curve share a name.
     pub(crate) name: &'static str,
     /// The shape of the events.
     pub(crate) shape: Shape,
@@ -67,6 +38,12 @@ pub(crate) struct Scenario {
     pub(crate) streams: u32,
     /// What they do.
     pub(crate) kind: Kind,
+    /// The peers that it is played to; all that it concerns, if none is named.
+    pub(crate) only: &'static [&'static str],
+    /// Its place on a curve, if it is a point of one.
+    pub(crate) at: Option<u32>,
+    /// In how many blocks it is played at most.
+    pub(crate) blocks: u32,
 }
 
 /// What the streams of a scenario do.
@@ -74,6 +51,17 @@ pub(crate) struct Scenario {
 pub(crate) enum Kind {
     /// Events by a schedule.
     Paced {
+        /// From one event of a stream to its next.
+        interval: Duration,
+        /// Before figures are taken.
+        warm: Duration,
+        /// While figures are taken.
+        measured: Duration,
+    },
+    /// Events by a schedule to several clients per stream.
+    FanOut {
+        /// Clients per stream.
+        readers: u32,
         /// Events per second and stream.
         rate: u32,
         /// Before figures are taken.
@@ -90,6 +78,11 @@ pub(crate) enum Kind {
     },
     /// One event, then nothing.
     Silent,
+    /// So many events, then nothing, for what the proxy needs to keep them.
+    Ring {
+        /// Events per stream.
+        events: u32,
+    },
     /// All clients leave and come back at once.
     Storm {
         /// Events that each of them missed.
@@ -97,6 +90,25 @@ pub(crate) enum Kind {
     },
     /// Whole streams, for what the store needs to keep them.
     Kept {
+        /// Events per stream.
+        events: u32,
+    },
+    /// Many streams of one event.
+    Setup {
+        /// Whether clients use a connection again.
+        reuse: bool,
+    },
+    /// From running the program to its first stream, and what it takes up idle.
+    Startup,
+    /// System calls while events come by a schedule.
+    Calls {
+        /// Events per second and stream.
+        rate: u32,
+        /// While they are counted.
+        measured: Duration,
+    },
+    /// System calls of bursts.
+    CallsBurst {
         /// Events per stream.
         events: u32,
     },
@@ -114,56 +126,68 @@ pub(crate) struct Bench<'a> {
     pub(crate) ground: Ground<'a>,
 }
 
-/// The scenarios of a whole run, or smaller ones for a look.
-pub(crate) fn all(quick: bool) -> Vec<Scenario> {
-    let (warm, measured, events, rounds, silent, kept) =
-        if quick { (500, 1_500, 2_000, 1, 500, 50) } else { (1_000, 3_000, 10_000, 2, 2_000, 200) };
-    let kind = Kind::Paced { rate: 50, warm: Duration::from_millis(warm), measured: Duration::from_millis(measured) };
-    let burst = Kind::Burst { events, rounds };
-    vec![
-        Scenario { name: "paced", shape: Shape::Generic, streams: 200, kind },
-        Scenario { name: "paced-openai", shape: Shape::OpenAi, streams: 200, kind },
-        Scenario { name: "burst", shape: Shape::Generic, streams: 32, kind: burst },
-        Scenario { name: "burst-openai", shape: Shape::OpenAi, streams: 32, kind: burst },
-        Scenario { name: "silent", shape: Shape::Generic, streams: silent, kind: Kind::Silent },
-        Scenario { name: "storm", shape: Shape::Generic, streams: silent, kind: Kind::Storm { missed: 64 } },
-        Scenario { name: "kept", shape: Shape::OpenAi, streams: kept, kind: Kind::Kept { events: 500 } },
-    ]
-}
-
 impl Scenario {
-    /// What its table is called.
-    pub(crate) fn title(&self) -> String {
-        let Self { name, shape, streams, kind } = self;
-        let events = format!("{} ({} bytes per event)", shape.name(), shape.event_bytes());
-        match kind {
-            Kind::Paced { rate, measured, .. } => {
-                format!("{name}: {streams} streams at {rate} events/s for {} s, {events}", measured.as_secs_f64())
-            }
-            Kind::Burst { events: count, rounds } => {
-                format!("{name}: {streams} streams × {count} events as fast as possible, × {rounds}, {events}")
-            }
-            Kind::Silent => format!("{name}: {streams} streams, open and silent, {events}"),
-            Kind::Storm { missed } => {
-                format!("{name}: {streams} clients come back at once for {missed} events each, {events}")
-            }
-            Kind::Kept { events: count } => {
-                format!("{name}: {streams} finished streams of {count} events in Redis, {events}")
-            }
-        }
+    /// Of generic events, for all that it concerns, in every block.
+    fn new(name: &'static str, streams: u32, kind: Kind) -> Self {
+        Self { name, shape: Shape::Generic, streams, kind, only: &[], at: None, blocks: u32::MAX }
     }
 
-    /// Whether there is anything to learn from `peer`. Who only copies bytes copies one shape like the other, and what
-    /// the store costs does not depend on the shape either.
-    pub(crate) fn concerns(&self, peer: &dyn Peer) -> bool {
-        match self.kind {
-            Kind::Paced { .. } | Kind::Burst { .. } => {
-                self.shape == Shape::Generic || !(peer.name() == "haproxy" || peer.has_store())
+    /// What its table is called; of a curve, what all its points have in common.
+    pub(crate) fn title(&self) -> String {
+        let Self { name, shape, streams, kind, .. } = self;
+        let events = match shape {
+            Shape::Sized(_) => "by bytes per event".to_owned(),
+            Shape::Generic | Shape::OpenAi => format!("{} ({} bytes per event)", shape.name(), shape.event_bytes()),
+        };
+        let what = match kind {
+            Kind::Paced { measured, .. } if self.at.is_some() && !matches!(shape, Shape::Sized(_)) => {
+                format!("10,000 events/s in all for {} s, by number of streams", measured.as_secs_f64())
             }
-            // Without a proxy there is no memory of one.
-            Kind::Silent => peer.name() != "direct",
-            Kind::Storm { .. } => peer.gives_ids(),
+            Kind::Paced { interval, measured, .. } => {
+                let rate = 1.0 / interval.as_secs_f64();
+                format!("{streams} streams at {rate} events/s for {} s", measured.as_secs_f64())
+            }
+            Kind::FanOut { rate, .. } => format!("{streams} streams at {rate} events/s, by clients per stream"),
+            Kind::Burst { rounds, .. } if self.at.is_some() => {
+                format!("{streams} streams as fast as possible, 2 MiB or 10,000 events each, × {rounds}")
+            }
+            Kind::Burst { events: count, rounds } => {
+                format!("{streams} streams × {count} events as fast as possible, × {rounds}")
+            }
+            Kind::Silent if self.at.is_some() => "silent streams, by their number".to_owned(),
+            Kind::Silent => format!("{streams} streams, open and silent"),
+            Kind::Ring { .. } => format!("{streams} sessions, by events that each keeps"),
+            Kind::Storm { missed } => format!("{streams} clients come back at once for {missed} events each"),
+            Kind::Kept { events: count } => format!("{streams} finished streams of {count} events in Redis"),
+            Kind::Setup { reuse: true } => {
+                format!("{streams} streams of one event, {} at a time, connections used again", setup::LANES)
+            }
+            Kind::Setup { reuse: false } => {
+                format!("{streams} streams of one event, {} at a time, each on a new connection", setup::LANES)
+            }
+            Kind::Startup => "started with all files in the page cache".to_owned(),
+            Kind::Calls { rate, measured } => {
+                format!("system calls, {streams} streams at {rate} events/s for {} s", measured.as_secs_f64())
+            }
+            Kind::CallsBurst { events: count } => {
+                format!("system calls, {streams} streams × {count} events as fast as possible")
+            }
+        };
+        format!("{name}: {what}, {events}")
+    }
+
+    /// Whether there is anything to learn from `peer`.
+    pub(crate) fn concerns(&self, peer: &dyn Peer) -> bool {
+        if !self.only.is_empty() {
+            return self.only.contains(&peer.name());
+        }
+        match self.kind {
+            Kind::Storm { .. } | Kind::Ring { .. } | Kind::FanOut { .. } => peer.gives_ids(),
             Kind::Kept { .. } => peer.has_store(),
+            // What is no program does not start.
+            Kind::Startup => peer.program().is_some() && !peer.has_store(),
+            // Without a proxy there is no memory of one, but the kernel's of the rest.
+            _ => true,
         }
     }
 
@@ -175,11 +199,22 @@ impl Scenario {
     pub(crate) fn measure(&self, bench: &Bench<'_>, peer: &dyn Peer, started: &Started) -> Result<Sample, Failure> {
         let run = Run { scenario: self, bench, peer, started };
         match self.kind {
-            Kind::Paced { rate, warm, measured } => run.paced(rate, warm, measured),
+            Kind::Paced { interval, warm, measured } => run.paced(nanos(interval), warm, measured),
+            Kind::FanOut { readers, rate, warm, measured } => run.fan_out(readers, interval(rate), warm, measured),
             Kind::Burst { events, rounds } => run.bursts(events, rounds),
             Kind::Silent => run.silent(),
+            Kind::Ring { events } => run.ring(events),
             Kind::Storm { missed } => run.storm(missed),
             Kind::Kept { events } => run.kept(events),
+            Kind::Setup { reuse } => run.setup(reuse),
+            Kind::Startup => run.startup(),
+            Kind::Calls { rate, measured } => run.calls(interval(rate), measured),
+            Kind::CallsBurst { events } => run.calls_of_bursts(events),
         }
     }
+}
+
+/// From one event to the next, in nanoseconds, at so many per second.
+fn interval(rate: u32) -> u64 {
+    1_000_000_000 / u64::from(rate.max(1))
 }

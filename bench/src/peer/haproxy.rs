@@ -2,7 +2,7 @@
 //!
 //! Source: HAProxy 2.6 configuration manual; `option http-no-delay` is what it names for interactive streams.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Ground, Peer, Process, Started, free_address};
@@ -25,6 +25,10 @@ impl Peer for Haproxy {
         first.split(" - ").next().unwrap_or_default().to_owned()
     }
 
+    fn program(&self) -> Option<&Path> {
+        Some(&self.binary)
+    }
+
     fn start(&self, ground: &Ground<'_>) -> Result<Started, Failure> {
         let address = free_address()?;
         let configuration = ground.directory.join("haproxy.cfg");
@@ -41,7 +45,7 @@ impl Peer for Haproxy {
 fn text(ground: &Ground<'_>, listen: &str) -> String {
     let Ground { upstream, workers, .. } = ground;
     format!(
-        "global\n    maxconn 5000\n    nbthread {workers}\n\
+        "global\n    maxconn 9500\n    nbthread {workers}\n\
          defaults\n    mode http\n    option http-no-delay\n    timeout connect 5s\n\
          \x20   timeout client 15m\n    timeout server 15m\n\
          frontend clients\n    bind {listen} backlog 4096\n    default_backend bench\n\

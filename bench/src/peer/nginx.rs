@@ -24,6 +24,10 @@ impl Peer for Nginx {
         text.trim().trim_start_matches("nginx version: ").to_owned()
     }
 
+    fn program(&self) -> Option<&Path> {
+        Some(&self.binary)
+    }
+
     fn start(&self, ground: &Ground<'_>) -> Result<Started, Failure> {
         let address = free_address()?;
         let configuration = ground.directory.join("nginx.conf");
@@ -38,7 +42,7 @@ impl Peer for Nginx {
 }
 
 fn text(ground: &Ground<'_>, listen: &str) -> String {
-    let Ground { upstream, directory, workers } = ground;
+    let Ground { upstream, directory, workers, .. } = ground;
     // Started by root, its workers would be `nobody` and could not use the directory.
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -49,12 +53,12 @@ fn text(ground: &Ground<'_>, listen: &str) -> String {
          worker_processes {workers};\n\
          pid {};\n\
          error_log {} warn;\n\
-         events {{ worker_connections 10000; }}\n\
+         events {{ worker_connections 20000; }}\n\
          http {{\n{temporary}\
          \x20   access_log off;\n\
          \x20   upstream bench {{ server {upstream}; keepalive 64; }}\n\
          \x20   server {{\n\
-         \x20       listen {listen};\n\
+         \x20       listen {listen} backlog=4096;\n\
          \x20       location / {{\n\
          \x20           proxy_pass http://bench;\n\
          \x20           proxy_http_version 1.1;\n\

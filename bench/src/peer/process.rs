@@ -14,7 +14,7 @@ use crate::proc::{self, Pid};
 
 const START: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(1);
 
 /// What runs now, for a signal that ends this program.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -23,6 +23,7 @@ static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    spawned: Instant,
 }
 
 impl Process {
@@ -41,9 +42,10 @@ impl Process {
         let output = File::create(&log).map_err(Failure::io(format!("write {}", log.display())))?;
         let errors = output.try_clone().map_err(Failure::io(format!("write {}", log.display())))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let spawned = Instant::now();
         let child = command.spawn().map_err(Failure::io(format!("run {name}")))?;
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(child.id());
-        let mut process = Self { child };
+        let mut process = Self { child, spawned };
         let deadline = Instant::now() + START;
         while TcpStream::connect(address).is_err() {
             let ended = !matches!(process.child.try_wait(), Ok(None));
@@ -53,6 +55,11 @@ impl Process {
             std::thread::sleep(POLL);
         }
         Ok(process)
+    }
+
+    /// When it was run.
+    pub(crate) fn spawned(&self) -> Instant {
+        self.spawned
     }
 
     /// Its pid and those of its descendants.

@@ -1,10 +1,10 @@
-//! Streamkeeper with everything on that is on by default: ids, retry hints, heartbeats; with the memory store, or with
-//! the Redis store before a redis-server of its own. Its configuration differs from the defaults only where the
+//! Streamkeeper with everything on that is on by default: ids, retry hints, heartbeats; with the memory store, with the
+//! Redis store before a redis-server of its own, or with all HTTP left to hyper. Its configuration differs from the defaults only where the
 //! comment beside it says why.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,19 @@ const POLL: Duration = Duration::from_millis(20);
 /// The release binary.
 pub(super) struct Streamkeeper {
     pub(super) binary: PathBuf,
-    /// With it, the Redis store.
-    pub(super) redis_server: Option<PathBuf>,
+    /// How it runs.
+    pub(super) way: Way,
+}
+
+/// What is compared with what.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// As it comes.
+    Direct,
+    /// Without its own HTTP/1.1 for event streams.
+    Hyper,
+    /// With the Redis store, before this redis-server.
+    Redis(PathBuf),
 }
 
 /// `binary`, or the one that was built beside this program.
@@ -34,7 +45,11 @@ pub(super) fn binary(binary: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 impl Peer for Streamkeeper {
     fn name(&self) -> &'static str {
-        if self.redis_server.is_some() { "streamkeeper+redis" } else { "streamkeeper" }
+        match self.way {
+            Way::Direct => "streamkeeper",
+            Way::Hyper => "streamkeeper-hyper",
+            Way::Redis(_) => "streamkeeper+redis",
+        }
     }
 
     fn version(&self) -> String {
@@ -42,11 +57,16 @@ impl Peer for Streamkeeper {
             let output = Command::new(binary).arg("--version").output();
             output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
         };
-        match &self.redis_server {
+        match &self.way {
             // Its build and allocator follow.
-            Some(server) => version(server).split(" sha=").next().unwrap_or_default().to_owned(),
-            None => version(&self.binary),
+            Way::Redis(server) => version(server).split(" sha=").next().unwrap_or_default().to_owned(),
+            Way::Hyper => "the same with `[http1] direct = false`".to_owned(),
+            Way::Direct => version(&self.binary),
         }
+    }
+
+    fn program(&self) -> Option<&Path> {
+        Some(&self.binary)
     }
 
     fn gives_ids(&self) -> bool {
@@ -54,11 +74,14 @@ impl Peer for Streamkeeper {
     }
 
     fn has_store(&self) -> bool {
-        self.redis_server.is_some()
+        matches!(self.way, Way::Redis(_))
     }
 
     fn start(&self, ground: &Ground<'_>) -> Result<Started, Failure> {
-        let store = self.redis_server.as_ref().map(|server| Store::start(server, ground.directory)).transpose()?;
+        let store = match &self.way {
+            Way::Redis(server) => Some(Store::start(server, ground.directory)?),
+            Way::Direct | Way::Hyper => None,
+        };
         let (address, process) = self.run(store.as_ref(), self.name(), ground)?;
         Ok(Started { address, process: Some(process), store })
     }
@@ -83,22 +106,25 @@ impl Streamkeeper {
         let store = store.map_or_else(String::new, |store| {
             format!("[store]\nkind = \"redis\"\nurl = \"redis://{}\"\non_failure = \"refuse\"\n", store.address())
         });
+        let direct = !matches!(self.way, Way::Hyper);
+        let Ground { upstream, workers, settings, .. } = ground;
         let text = format!(
-            "[listen]\naddress = \"{address}\"\n\
+            "[listen]\naddress = \"{address}\"\nworkers = {workers}\n\
              [admin]\naddress = \"{admin}\"\n{store}\
-             [[upstreams]]\nname = \"bench\"\nendpoints = [\"http://{}\"]\n\
+             [http1]\ndirect = {direct}\n\
+             # More streams than these allow by default are opened.\n\
+             [limits]\nconnections = 20000\nsessions = 20000\nsessions_per_principal = 20000\n{settings}\
+             [[upstreams]]\nname = \"bench\"\nendpoints = [\"http://{upstream}\"]\n\
              [[routes]]\nmatch = {{ path = \"/\" }}\nupstream = \"bench\"\n\
              # Silent streams get their head without an event, so that their ring is empty.\n\
              commit_after = \"100ms\"\n\
              [routes.generic]\n\
              # The end that the upstream sends.\n\
-             done_events = [\"done\"]\n",
-            ground.upstream
+             done_events = [\"done\"]\n"
         );
         std::fs::write(&configuration, text).map_err(Failure::io("write Streamkeeper's configuration"))?;
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(&configuration);
-        command.env("TOKIO_WORKER_THREADS", ground.workers.to_string());
         let process = Process::start(name, command, address, ground.directory)?;
         if self.has_store() {
             until_ready(admin, name)?;

@@ -1,12 +1,13 @@
-//! One scenario, one peer, once: opening streams, taking figures, checking that nothing is missing. Paced, bursts
-//! and silence are here; the others stand beside.
+//! One scenario, one peer, once: opening streams, taking figures, checking that nothing is missing. Paced streams
+//! and bursts are here; the others stand beside.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Bench, Metric, Sample, Scenario};
+use super::{Bench, Kind, Metric, Sample, Scenario};
 use crate::clock::{Nanos, nanos};
+use crate::event::Shape;
 use crate::failure::Failure;
 use crate::load::{Harvest, Load, Part, Waited};
 use crate::peer::{Peer, Started};
@@ -21,12 +22,16 @@ pub(super) const SETTLE: Duration = Duration::from_millis(500);
 /// Between two looks at what the store holds.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Between two looks at memory that is still changing, and how often it is looked at.
+const STILL: Duration = Duration::from_millis(250);
+const STILL_LOOKS: usize = 16;
+
 /// See the module.
-pub(super) struct Run<'a> {
-    pub(super) scenario: &'a Scenario,
-    pub(super) bench: &'a Bench<'a>,
-    pub(super) peer: &'a dyn Peer,
-    pub(super) started: &'a Started,
+pub(crate) struct Run<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) bench: &'a Bench<'a>,
+    pub(crate) peer: &'a dyn Peer,
+    pub(crate) started: &'a Started,
 }
 
 /// A plan that is being played and read.
@@ -77,13 +82,8 @@ struct Burst {
 }
 
 impl Run<'_> {
-    pub(super) fn paced(&self, rate: u32, warm: Duration, measured: Duration) -> Result<Sample, Failure> {
-        let interval = 1_000_000_000 / u64::from(rate);
-        let count = |duration: Duration| u32::try_from(nanos(duration) / interval).unwrap_or(u32::MAX);
-        let window = count(warm)..count(warm) + count(measured);
-        // The streams are still running when the last figure is taken.
-        let plan =
-            self.plan(self.scenario.streams, window.end + count(Duration::from_millis(200)), Flow::Paced { interval });
+    pub(super) fn paced(&self, interval: Nanos, warm: Duration, measured: Duration) -> Result<Sample, Failure> {
+        let (plan, window) = self.schedule(interval, warm, measured);
         let mut play = self.open(plan, window)?;
         let watched = self.watched(None)?;
         let start = play.playing.go()?;
@@ -93,16 +93,47 @@ impl Run<'_> {
         let (used, events) = (watched.used()?.since(used), play.load.events() - events);
         let mut lateness = play.playing.end();
         lateness.sort_unstable();
+        let held = self.held()?;
         self.all_read(&mut play)?;
         let harvest = self.harvest(play)?;
         let mut sample = self.per_event(used, events);
-        let latencies = &harvest.latencies;
-        for (metric, values, share) in
-            [(Metric::P50, latencies, 0.5), (Metric::P99, latencies, 0.99), (Metric::Lateness, &lateness, 0.99)]
-        {
-            sample.extend(percentile(values, share).map(|value| (metric, value as f64 / 1_000.0)));
+        let mut timed = vec![(Metric::Lateness, &lateness, 0.99)];
+        if !self.scenario.shape.is_short() {
+            timed.extend([(Metric::P50, &harvest.latencies, 0.5), (Metric::P99, &harvest.latencies, 0.99)]);
         }
+        sample.extend(percentiles(&timed));
+        sample.extend(held);
         Ok(sample)
+    }
+
+    /// One round of the paced scenario, `look`ing every so often while it goes on. Returns how many events were read.
+    pub(crate) fn soaked(
+        &self,
+        every: Duration,
+        mut look: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let Kind::Paced { interval, warm, measured } = self.scenario.kind else { return Ok(0) };
+        let (plan, _) = self.schedule(nanos(interval), warm, measured);
+        let mut play = self.open(plan, 0..0)?;
+        let start = play.playing.go()?;
+        let mut next = start;
+        while next + nanos(every) < start + nanos(measured) {
+            next += nanos(every);
+            self.bench.clock.sleep_until(next);
+            look()?;
+        }
+        play.playing.end();
+        self.all_read(&mut play)?;
+        Ok(self.harvest(play)?.tally.events)
+    }
+
+    /// A paced plan, and the numbers of the events that are measured. Its streams are still running when the last
+    /// figure is taken.
+    pub(super) fn schedule(&self, interval: Nanos, warm: Duration, measured: Duration) -> (Plan, Range<u32>) {
+        let count = |duration: Duration| u32::try_from(nanos(duration).div_ceil(interval)).unwrap_or(u32::MAX);
+        let window = count(warm)..count(warm) + count(measured);
+        let events = window.end + count(Duration::from_millis(200));
+        (self.plan(self.scenario.streams, events, Flow::Paced { interval }), window)
     }
 
     pub(super) fn bursts(&self, events: u32, rounds: u32) -> Result<Sample, Failure> {
@@ -124,6 +155,33 @@ impl Run<'_> {
         Ok(sample)
     }
 
+    /// User memory in all, now; nothing without a proxy.
+    pub(super) fn held(&self) -> Result<Option<(Metric, f64)>, Failure> {
+        let pids = self.started.pids()?;
+        let memory = proc::memory(&pids)?;
+        Ok((!pids.is_empty()).then_some((Metric::Held, memory as f64 / 1024.0)))
+    }
+
+    /// User memory in KiB once it no longer changes.
+    pub(super) fn settled_memory(&self) -> Result<u64, Failure> {
+        std::thread::sleep(SETTLE);
+        let pids = self.started.pids()?;
+        let mut memory = proc::memory(&pids)?;
+        for _ in 0..STILL_LOOKS {
+            std::thread::sleep(STILL);
+            let now = proc::memory(&pids)?;
+            if now.abs_diff(memory) <= memory / 500 {
+                return Ok(now);
+            }
+            memory = now;
+        }
+        Ok(memory)
+    }
+
+    pub(super) fn bursts_once(&self, events: u32) -> Result<u64, Failure> {
+        Ok(self.burst(events)?.events)
+    }
+
     fn burst(&self, events: u32) -> Result<Burst, Failure> {
         let plan = self.plan(self.scenario.streams, events, Flow::Burst);
         let mut play = self.open(plan, 0..0)?;
@@ -133,29 +191,6 @@ impl Run<'_> {
         self.all_stored(play.stored, whole(plan))?;
         let stored = self.bench.clock.now() - start;
         Ok(Burst { read, stored, events: self.harvest(play)?.tally.events })
-    }
-
-    pub(super) fn silent(&self) -> Result<Sample, Failure> {
-        self.whole_streams(32, 1)?;
-        std::thread::sleep(SETTLE);
-
-        let pids = self.started.pids()?;
-        let base = proc::memory(&pids)?;
-        let plan = self.plan(self.scenario.streams, 1, Flow::Silent);
-        let all = u64::from(plan.streams);
-        let mut play = self.open(plan, 0..0)?;
-        self.wait(&mut play.load, "receiving all heads", all, Load::heads)?;
-        std::thread::sleep(SETTLE);
-        let empty = proc::memory(&pids)?;
-        play.playing.go()?;
-        self.wait(&mut play.load, "receiving the first events", all, Load::events)?;
-        std::thread::sleep(SETTLE);
-        let opened = proc::memory(&pids)?;
-        play.playing.end();
-        self.all_read(&mut play)?;
-        self.harvest(play)?;
-        let per_stream = |memory: u64| (memory as f64 - base as f64) / f64::from(plan.streams);
-        Ok(vec![(Metric::Empty, per_stream(empty)), (Metric::Opened, per_stream(opened))])
     }
 
     /// Plays `streams` streams of `events` events to their end, as fast as they are taken.
@@ -171,7 +206,7 @@ impl Run<'_> {
     }
 
     /// Opens all streams of `plan` and waits until the upstream has them.
-    fn open(&self, plan: Plan, measured: Range<u32>) -> Result<Play, Failure> {
+    pub(super) fn open(&self, plan: Plan, measured: Range<u32>) -> Result<Play, Failure> {
         self.open_part(plan, &Part::Whole, measured)
     }
 
@@ -204,7 +239,7 @@ impl Run<'_> {
     }
 
     /// The streams have checked themselves; this checks that none of them was forgotten, here or in the store.
-    fn harvest(&self, play: Play) -> Result<Harvest, Failure> {
+    pub(super) fn harvest(&self, play: Play) -> Result<Harvest, Failure> {
         self.all_stored(play.stored, whole(play.plan))?;
         counted(play.load, u64::from(play.plan.streams) * u64::from(play.plan.events))
     }
@@ -242,18 +277,28 @@ impl Run<'_> {
         Ok(Watched { proxy, store })
     }
 
-    fn per_event(&self, used: Used, events: u64) -> Sample {
+    pub(super) fn per_event(&self, used: Used, events: u64) -> Sample {
         if self.started.process.is_none() || events == 0 {
             return Vec::new();
         }
         let micros = |cpu: Cpu| cpu.nanos as f64 / 1_000.0 / events as f64;
         let slices = used.proxy.slices as f64 / events as f64;
         let mut sample = vec![(Metric::Cpu, micros(used.proxy)), (Metric::Slices, slices)];
+        if let Shape::Sized(_) = self.scenario.shape {
+            let bytes = self.scenario.shape.event_bytes() as f64;
+            sample.push((Metric::CpuPerMb, micros(used.proxy) * 1_000.0 / bytes));
+        }
         if self.started.store.is_some() {
             sample.push((Metric::StoreCpu, micros(used.store)));
         }
         sample
     }
+}
+
+/// In µs, of nanoseconds that ascend.
+pub(super) fn percentiles(of: &[(Metric, &Vec<Nanos>, f64)]) -> Sample {
+    let found = of.iter().map(|(metric, values, share)| (*metric, percentile(values, *share)));
+    found.filter_map(|(metric, value)| Some((metric, value? as f64 / 1_000.0))).collect()
 }
 
 /// Checks how many events were read in all.

@@ -76,7 +76,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Shape;
+    use crate::event::{Ask, Shape};
 
     fn parse(request: &[u8]) -> Option<Head> {
         Head::parse(request.get(..memmem::find(request, b"\r\n\r\n")?)?)
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn the_clients_own_requests_are_understood() {
-        let get = Shape::Generic.request("127.0.0.1:1", 17, None);
+        let get = Shape::Generic.request("127.0.0.1:1", 17, Ask::Stream);
         assert_eq!(parse(&get), Some(Head { stream: 17, body: 0 }));
-        let post = Shape::OpenAi.request("127.0.0.1:1", 3, None);
+        let post = Shape::OpenAi.request("127.0.0.1:1", 3, Ask::Stream);
         let body = post.len() - (memmem::find(&post, b"\r\n\r\n").expect("a head") + 4);
         assert_eq!(parse(&post), Some(Head { stream: 3, body }));
     }
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn other_requests_are_refused() {
-        assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"), None);
-        assert_eq!(parse(b"GET / HTTP/1.1\r\nx-bench-stream: x\r\n\r\n"), None);
-        assert_eq!(parse(b"POST / HTTP/1.1\r\nx-bench-stream: 1\r\ntransfer-encoding: chunked\r\n\r\n"), None);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"), Ask::Stream);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nx-bench-stream: x\r\n\r\n"), Ask::Stream);
+        assert_eq!(parse(b"POST / HTTP/1.1\r\nx-bench-stream: 1\r\ntransfer-encoding: chunked\r\n\r\n"), Ask::Stream);
     }
 }
