@@ -56,7 +56,7 @@ struct Arguments {
     /// Counts system calls, with strace, instead of taking times
     #[arg(long, conflicts_with = "soak")]
     count: bool,
-    /// Instead of all scenarios: paced streams through one peer [default: streamkeeper] for so long, and its memory
+    /// Instead of all scenarios: paced streams through one peer (the first named) [default: streamkeeper] for so long, and its memory
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
     soak: Option<u32>,
     /// Writes the report to DIR/NAME.md, the pictures beside it
@@ -110,9 +110,12 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let blocks = arguments.blocks.unwrap_or(if arguments.quick || arguments.count { 1 } else { 5 });
     let seed = arguments.seed.unwrap_or_else(time_of_day);
     let workers = arguments.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let Arguments { streamkeeper, nginx, haproxy, envoy, redis_server, .. } = arguments;
+    let Arguments { streamkeeper, nginx, haproxy, envoy, redis_server, mut peer, .. } = arguments;
+    if arguments.soak.is_some() && peer.is_empty() {
+        peer.push("streamkeeper".into());
+    }
     let Peers { found: peers, missing } =
-        peer::available(Named { streamkeeper, nginx, haproxy, envoy, redis_server })?.only(&arguments.peer)?;
+        peer::available(Named { streamkeeper, nginx, haproxy, envoy, redis_server })?.only(&peer)?;
     raise_descriptor_limit()?;
 
     let load_before = proc::load();
@@ -121,28 +124,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let upstream = Upstream::start(clock)?;
     let ground = Ground { upstream: upstream.address(), directory: &directory.0, workers, settings: "" };
     let bench = Bench { clock, upstream, clients: Clients::start(clock)?, ground };
-    let (played, tables, pictures) = match arguments.soak {
-        Some(minutes) => {
-            let only = |peer: &&Box<dyn Peer>| arguments.peer.len() == 1 || peer.name() == "streamkeeper";
-            let Some(peer) = peers.iter().find(only) else {
-                return Err(Failure::NoPeer("streamkeeper".into(), String::new()));
-            };
-            let (text, pictures) = soak::run(&bench, peer.as_ref(), minutes, seed)?;
-            (format!("one run, --seed {seed}"), text, pictures)
-        }
-        None => {
-            let measured = measure_all(&bench, &scenarios, &peers, blocks, seed)?;
-            let names = peers.iter().map(|p| p.name()).collect();
-            let results = Results { scenarios: &scenarios, peers: names, blocks, seed, measured };
-            (played(blocks, seed), results.tables(), results.pictures())
-        }
+    let Played { how, tables, pictures } = match (arguments.soak, peers.first()) {
+        (Some(minutes), Some(peer)) => soak::run(&bench, peer.as_ref(), minutes, seed)?,
+        _ => play(&bench, &scenarios, &peers, blocks, seed)?,
     };
 
     let versions: Vec<String> = peers.iter().map(|p| format!("{}: {}", p.name(), p.version())).collect();
     let mut text = format!(
         "- machine: {}; load average {load_before} before, {} after\n\
          - {}; {workers} workers each\n\
-         - {played}\n",
+         - {how}\n",
         proc::machine(),
         proc::load(),
         versions.join("; "),
@@ -153,17 +144,35 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     text.push_str(&tables);
     say(&text);
     let Some(directory) = arguments.out else { return Ok(()) };
-    write_report(&directory, &format!("{}.md", arguments.name), &text)?;
+    let drawn: String = pictures.iter().map(|(name, _)| format!("\n![{name}]({name})\n")).collect();
+    let page = format!("# Performance: {}\n\nWritten by `streamkeeper-bench`.\n\n{text}{drawn}", arguments.name);
+    write_report(&directory, &format!("{}.md", arguments.name), &page)?;
     pictures.iter().try_for_each(|(name, picture)| write_report(&directory, name, picture))
 }
 
-/// How the tables are to be read.
-fn played(blocks: u32, seed: u64) -> String {
-    format!(
-        "{blocks} blocks (curves: at most 2), order shuffled with --seed {seed}; figures: median (min to max) over blocks; \
-         ratios: of the two figures of each block, median [95 % confidence interval of it, by bootstrap]; with 5 blocks \
-         such an interval is their whole range"
-    )
+/// What was played: how it is to be read, its tables, and its pictures by their names.
+pub(crate) struct Played {
+    pub(crate) how: String,
+    pub(crate) tables: String,
+    pub(crate) pictures: Vec<(&'static str, String)>,
+}
+
+fn play(
+    bench: &Bench<'_>,
+    scenarios: &[Scenario],
+    peers: &[Box<dyn Peer>],
+    blocks: u32,
+    seed: u64,
+) -> Result<Played, Failure> {
+    let measured = measure_all(bench, scenarios, peers, blocks, seed)?;
+    let names = peers.iter().map(|p| p.name()).collect();
+    let results = Results { scenarios, peers: names, blocks, seed, measured };
+    let how = format!(
+        "blocks: {blocks} (of curves at most 2), their order shuffled with --seed {seed}; figures: median (min to max) over \
+         blocks; ratios: of the two figures of each block, median [95 % confidence interval of it, by bootstrap]; with 5 \
+         blocks that is their whole range"
+    );
+    Ok(Played { how, tables: results.tables(), pictures: results.pictures() })
 }
 
 /// Every block plays every scenario to every peer once, in an order of its own. Peers of one scenario follow each other,

@@ -51,9 +51,6 @@ const ADDED: [(Metric, &str); 4] = [
     (Metric::Buffers, "socket buffers of the proxy per stream, KiB"),
 ];
 
-/// Rows that compare nothing of the proxies'.
-const WITHOUT_RATIO: [Metric; 3] = [Metric::Lateness, Metric::Slab, Metric::Buffers];
-
 /// All measurements of a run.
 #[derive(Debug)]
 pub(crate) struct Results<'a> {
@@ -113,7 +110,7 @@ impl Results<'_> {
         }
         let names: Vec<&str> = pairs.iter().map(|(.., name)| name.as_str()).collect();
         let mut text = format!("\n{}", head(&names));
-        for (row, name) in rows().filter(|(row, _)| !matches!(row, Row::Plain(of) if WITHOUT_RATIO.contains(of))) {
+        for (row, name) in rows().filter(|(row, _)| !matches!(row, Row::Plain(of) if !of.compares())) {
             let cells: Vec<Option<String>> =
                 pairs.iter().map(|(above, below, _)| self.ratio(scenario, row, *above, *below)).collect();
             if cells.iter().any(Option::is_some) {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::Played;
 use crate::clock::nanos;
 use crate::failure::Failure;
 use crate::peer::{Ground, Peer};
@@ -23,12 +24,7 @@ const LEFT_OUT: f64 = 0.2;
 /// # Errors
 ///
 /// A stream was not what it had to be, or the proxy is gone.
-pub(crate) fn run(
-    bench: &Bench<'_>,
-    peer: &dyn Peer,
-    minutes: u32,
-    seed: u64,
-) -> Result<(String, Vec<(&'static str, String)>), Failure> {
+pub(crate) fn run(bench: &Bench<'_>, peer: &dyn Peer, minutes: u32, seed: u64) -> Result<Played, Failure> {
     let ground = Ground { settings: SETTINGS, ..bench.ground };
     let started = peer.start(&ground)?;
     let scenario: Scenario = soaked();
@@ -67,5 +63,6 @@ pub(crate) fn run(
     );
     let axes = Axes { title: "Resident memory over time", x: "minutes", y: "MiB", log: false };
     let picture = line_plot(&axes, &[Line { name: peer.name(), points: course }]);
-    Ok((text, vec![("soak.svg", picture)]))
+    let how = format!("one run; the interval's draws by --seed {seed}");
+    Ok(Played { how, tables: text, pictures: vec![("soak.svg", picture)] })
 }

@@ -133,6 +133,14 @@ impl Metric {
         Self::SendsPerRecv,
     ];
 
+    /// Whether a ratio says anything: not of what is the whole machine's, nor of counts, which are what they are.
+    pub(crate) fn compares(self) -> bool {
+        use Metric::{EpollWait, Futex, Lateness, OtherCalls, Recv, RecvAgain, Send, SendsPerRecv, Slab, Write};
+        let incomparable =
+            [Lateness, Slab, Metric::Buffers, Recv, RecvAgain, Send, Write, Futex, EpollWait, OtherCalls, SendsPerRecv];
+        !incomparable.contains(&self)
+    }
+
     /// What a row is called.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -9,8 +9,7 @@ use crate::upstream::Flow;
 impl Run<'_> {
     pub(super) fn ring(&self, events: u32) -> Result<Sample, Failure> {
         let streams = self.scenario.streams;
-        // As many streams as will be open at once: what they leave behind is not counted as growth.
-        self.whole_streams(streams, 1)?;
+        self.whole_streams(32, 1)?;
         let plan = self.plan(streams, events, Flow::Silent);
         let mut play = self.open(plan, 0..0)?;
         self.wait(&mut play.load, "receiving all heads", u64::from(streams), Load::heads)?;
