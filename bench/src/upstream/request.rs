@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn other_requests_are_refused() {
-        assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"), Ask::Stream);
-        assert_eq!(parse(b"GET / HTTP/1.1\r\nx-bench-stream: x\r\n\r\n"), Ask::Stream);
-        assert_eq!(parse(b"POST / HTTP/1.1\r\nx-bench-stream: 1\r\ntransfer-encoding: chunked\r\n\r\n"), Ask::Stream);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"), None);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nx-bench-stream: x\r\n\r\n"), None);
+        assert_eq!(parse(b"POST / HTTP/1.1\r\nx-bench-stream: 1\r\ntransfer-encoding: chunked\r\n\r\n"), None);
     }
 }
