@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `proxy_header` | who a load balancer says the client is |
 //! | `converse` | one connection: hyper, and the streams that are taken from it |
-//! | `stream`, `head` | an event stream over HTTP/1.x, written to the socket |
+//! | `telling` | an event stream over HTTP/1.x: who writes it, and when |
+//! | `stream`, `head` | how it is written to the socket |
 //! | `transport` | that socket, plain or in TLS |
 
 mod converse;
 mod head;
 mod proxy_header;
 mod stream;
+mod telling;
 mod transport;
 
 use std::convert::Infallible;

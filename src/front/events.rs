@@ -10,7 +10,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -155,11 +155,12 @@ impl EventBody {
         parting.as_mut().poll(cx).is_ready()
     }
 
-    /// Appends everything that is ready to `out`.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Piece> {
+    /// Appends everything that is ready to `out`. If nothing is, `news` is woken by those of the session, the task of
+    /// `cx` by timers.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, news: &Waker, out: &mut Vec<u8>) -> Poll<Piece> {
         let writer = &mut self.writer;
         if writer.state == State::Open {
-            if self.follower.poll(cx, |log| writer.collect(log, out)).is_ready() {
+            if self.follower.poll(&mut Context::from_waker(news), |log| writer.collect(log, out)).is_ready() {
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.written();
                 }
@@ -361,7 +362,7 @@ impl http_body::Body for EventBody {
             return this.close(cx);
         }
         let mut piece = Vec::new();
-        match this.poll_write(cx, &mut piece) {
+        match this.poll_write(cx, &cx.waker().clone(), &mut piece) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(_) if piece.is_empty() => this.close(cx),
             Poll::Ready(_) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),

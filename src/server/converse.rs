@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -21,13 +21,14 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::Presence;
 use super::head::{self, Terms};
-use super::stream::{Bounds, Outcome, Stream};
+use super::stream::{Bounds, Stream};
+use super::telling::tell;
 use super::transport::{Deadlined, Transport};
 use crate::config::Limits;
 use crate::front::{Answer, AnswerBody, Events, Peer, Writes};
@@ -83,42 +84,12 @@ pub(super) async fn converse(connection: Connection, said: Bytes) {
     match spoken {
         Ok(None) => {}
         Ok(Some((transport, stream))) => {
-            tokio::spawn(Telling { stream, on: Some(Connection { live, transport, address, closing, presence }) });
+            tell(stream, Connection { live, transport, address, closing, presence });
         }
         Err(error) => {
             tracing::debug!(peer = %address, error = %crate::upstream::chain(&error), "connection");
             note_refusal(&error, unanswered.load(Ordering::Relaxed));
         }
-    }
-}
-
-/// A stream that is being written to a connection. A future by hand: there are thousands of them, and they live long.
-struct Telling {
-    stream: Stream,
-    on: Option<Connection>,
-}
-
-impl Future for Telling {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let Some(on) = &mut this.on else { return Poll::Ready(()) };
-        match ready!(this.stream.poll(cx, &mut on.transport)) {
-            Ok(Outcome::Whole(said)) if !*on.closing.borrow() => {
-                this.on.take().map(|connection| tokio::spawn(converse(connection, said)));
-            }
-            // In TLS this says that nothing was cut off. A client that does not take it will see the end all the same.
-            Ok(Outcome::Whole(_) | Outcome::Ended) => _ = Pin::new(&mut on.transport).poll_shutdown(cx),
-            Ok(Outcome::Broken) => {}
-            Err(error) => {
-                tracing::debug!(peer = %on.address, %error, "stream");
-                if error.kind() == io::ErrorKind::TimedOut {
-                    metrics::refused("write_timeout");
-                }
-            }
-        }
-        Poll::Ready(())
     }
 }
 
@@ -262,15 +233,4 @@ fn note_refusal(error: &hyper::Error, unanswered: bool) {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Thousands of streams are written at once; what each costs is decided here.
-    #[test]
-    fn a_stream_that_is_being_written_is_small() {
-        assert!(size_of::<Telling>() <= 256, "{}", size_of::<Telling>());
-    }
 }

@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,8 +34,8 @@ thread_local! {
 /// How a stream ended, as far as its connection is concerned: all of it is written.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Another request may follow. What the client has sent meanwhile.
-    Whole(Bytes),
+    /// Another request may follow.
+    Whole,
     /// The connection ends with it.
     Ended,
     /// The client is to notice a break.
@@ -75,11 +75,16 @@ impl Stream {
         Self { events, terms, bounds, left: head, taken: 0, stalled: None, said, began: false, last: None }
     }
 
-    /// Ready when all is written.
+    /// Ready when all is written. `news` is woken by those of the session, the task of `cx` by all else.
     ///
     /// # Errors
     /// `TimedOut`: the client took nothing for too long. Others: the client is gone.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, socket: &mut Transport) -> Poll<io::Result<Outcome>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        news: &Waker,
+        socket: &mut Transport,
+    ) -> Poll<io::Result<Outcome>> {
         loop {
             if self.began {
                 match self.poll_left(cx, socket) {
@@ -93,11 +98,11 @@ impl Stream {
             if let Some(last) = self.last {
                 return Poll::Ready(Ok(match last {
                     Piece::LastThenBreak => Outcome::Broken,
-                    _ if self.terms.keep_alive => Outcome::Whole(std::mem::take(&mut self.said).into()),
+                    _ if self.terms.keep_alive => Outcome::Whole,
                     _ => Outcome::Ended,
                 }));
             }
-            let piece = SCRATCH.with_borrow_mut(|scratch| self.poll_piece(cx, socket, scratch))?;
+            let piece = SCRATCH.with_borrow_mut(|scratch| self.poll_piece(cx, news, socket, scratch))?;
             let first = !std::mem::replace(&mut self.began, true);
             if piece.is_pending() && !first {
                 break;
@@ -105,6 +110,11 @@ impl Stream {
         }
         self.poll_client(cx, socket)?;
         Poll::Pending
+    }
+
+    /// What the client has sent meanwhile.
+    pub(super) fn into_said(self) -> Bytes {
+        self.said.into()
     }
 
     /// Writes what was left over.
@@ -123,12 +133,13 @@ impl Stream {
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
+        news: &Waker,
         socket: &mut Transport,
         scratch: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
         scratch.clear();
         scratch.resize(SIZE_LINE, 0);
-        let piece = ready!(self.events.body.poll_write(cx, scratch));
+        let piece = ready!(self.events.body.poll_write(cx, news, scratch));
         let start = match self.terms.framing {
             Framing::Chunked => frame(scratch, piece),
             Framing::Close => SIZE_LINE,
