@@ -50,7 +50,7 @@ async fn reloads_under_200_streams_cut_none_and_each_is_whole() {
     // Another upstream, another route, other limits; then once more; then a file with a mistake.
     let route = "[[routes]]\nmatch = { path = '/new' }\nupstream = 'llm'\n";
     let taken = proxy.change(&to(new.address, &format!("{route}[limits]\nsessions = 300\n"))).await;
-    assert!(lines(&taken.changed).contains(&"limits.sessions: 5000 → 300".to_owned()), "{taken:?}");
+    assert!(lines(&taken.changed).contains(&"limits.sessions: 10000 → 300".to_owned()), "{taken:?}");
     assert_eq!(data(&proxy.get("/new").events().await.rest().await), ["new"]);
     assert_eq!(proxy.get("/old/1").send().await.status, 404, "no route leads there any more");
     proxy.change(&to(new.address, "[heartbeat]\ninterval = '1s'\n")).await;
@@ -324,7 +324,7 @@ fn sighup_reloads_and_the_log_says_what_changed_without_secrets() {
     program.hang_up();
     let told = until(&mut log, "configuration reloaded");
     for part in [
-        r#""key":"limits.sessions","from":"5000","to":"7""#,
+        r#""key":"limits.sessions","from":"10000","to":"7""#,
         r#""key":"upstreams[0].credential","from":"***""#,
         r#""key":"store.kind","from":"\"memory\"","to":"\"redis\"""#,
         "needs a restart",

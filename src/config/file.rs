@@ -139,7 +139,7 @@ fn limits(r: &mut Reader<'_>, session: Session) -> Limits {
     let event = r.size("event", MIB.min(session.max_bytes), KIB..=16 * MIB);
     let limits = Limits {
         connections: r.count("connections", 10_000, 1..=1_000_000),
-        sessions: r.count("sessions", 5_000, 1..=1_000_000),
+        sessions: r.count("sessions", 10_000, 1..=1_000_000),
         sessions_per_principal: r.count("sessions_per_principal", 500, 1..=1_000_000),
         readers_per_session: r.count("readers_per_session", 16, 1..=10_000),
         ring_bytes: r.size("ring_bytes", 512 * MIB, KIB..),

@@ -297,3 +297,15 @@ impl Drop for Attached {
         self.session.timeline.mark(Mark::Left(readers));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of sessions live at once; what each costs is decided here.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<LiveSession>() <= 304, "{}", size_of::<LiveSession>());
+        assert!(size_of::<Tail<Log>>() <= 304, "{}", size_of::<Tail<Log>>());
+    }
+}

@@ -4,7 +4,8 @@
 //! One entry per stage, never one per event, and a bounded number of them. No event, header or address is in it. What
 //! happened at another replica is not known here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use streamkeeper_session::{Code, Dial, GapReason};
@@ -77,7 +78,37 @@ pub struct Stages {
 pub struct Timeline {
     /// Entries count from here.
     since: Instant,
-    told: Mutex<Told>,
+    noted: Mutex<Noted>,
+}
+
+/// What is kept, as small as it can be: there is one for every session.
+#[derive(Debug, Default)]
+struct Noted {
+    entries: Vec<(At, Mark)>,
+    dropped: u64,
+    head: Option<At>,
+    first_event: Option<At>,
+    committed: Option<At>,
+    ended: Option<At>,
+    tries: u32,
+    asked: Option<(Arc<Upstream>, u32)>,
+    last_failure: Option<Code>,
+    counts: Counts,
+}
+
+/// Milliseconds since the beginning, and one more.
+#[derive(Debug, Clone, Copy)]
+struct At(NonZeroU32);
+
+impl At {
+    fn new(time: Duration) -> Self {
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self(NonZeroU32::MIN.saturating_add(millis))
+    }
+
+    fn time(self) -> Duration {
+        Duration::from_millis(u64::from(self.0.get() - 1))
+    }
 }
 
 /// What a time line tells.
@@ -112,20 +143,20 @@ pub struct Counts {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self { since: Instant::now(), told: Mutex::default() }
+        Self { since: Instant::now(), noted: Mutex::default() }
     }
 }
 
 impl Timeline {
     /// Notes that something happened now.
     pub fn mark(&self, mark: Mark) {
-        let now = self.since.elapsed();
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).mark(now, mark);
+        let now = At::new(self.since.elapsed());
+        self.lock().mark(now, mark);
     }
 
     /// Events were sent again to a client that came back.
     pub fn replayed(&self, events: u64) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).counts.replayed += events;
+        self.lock().counts.replayed += events;
     }
 
     /// From when on entries count.
@@ -135,33 +166,37 @@ impl Timeline {
 
     /// Everything it tells.
     pub fn tell(&self) -> Told {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let noted = self.lock();
+        let entries = noted.entries.iter().map(|(at, mark)| (at.time(), mark.clone())).collect();
+        Told { entries, ..noted.summary() }
     }
 
     /// The same without the entries.
     pub fn summary(&self) -> Told {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (asked, last_failure) = (told.asked.clone(), told.last_failure);
-        let Told { dropped, stages, tries, counts, .. } = *told;
-        Told { entries: Vec::new(), dropped, stages, tries, asked, last_failure, counts }
+        self.lock().summary()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Told {
     /// How many entries of the beginning are kept.
     pub const FIRST: usize = FIRST;
+}
 
-    fn mark(&mut self, now: Duration, mark: Mark) {
-        let stages = &mut self.stages;
+impl Noted {
+    fn mark(&mut self, now: At, mark: Mark) {
         match &mark {
             Mark::Try { upstream, endpoint, .. } => {
                 self.tries += 1;
-                self.asked = Some((Arc::clone(upstream), *endpoint));
+                self.asked = Some((Arc::clone(upstream), u32::try_from(*endpoint).unwrap_or(u32::MAX)));
             }
-            Mark::Head(_) => _ = stages.head.get_or_insert(now),
-            Mark::FirstEvent => _ = stages.first_event.get_or_insert(now),
-            Mark::Committed => _ = stages.committed.get_or_insert(now),
-            Mark::Ended(_) => _ = stages.ended.get_or_insert(now),
+            Mark::Head(_) => _ = self.head.get_or_insert(now),
+            Mark::FirstEvent => _ = self.first_event.get_or_insert(now),
+            Mark::Committed => _ = self.committed.get_or_insert(now),
+            Mark::Ended(_) => _ = self.ended.get_or_insert(now),
             Mark::TryFailed(code) => self.last_failure = Some(*code),
             Mark::Came(_) => self.counts.readers += 1,
             Mark::Resumed(_) => self.counts.resumes += 1,
@@ -175,6 +210,24 @@ impl Told {
         self.entries.reserve_exact(1);
         self.entries.push((now, mark));
     }
+
+    fn summary(&self) -> Told {
+        let time = |at: Option<At>| at.map(At::time);
+        Told {
+            entries: Vec::new(),
+            dropped: self.dropped,
+            stages: Stages {
+                head: time(self.head),
+                first_event: time(self.first_event),
+                committed: time(self.committed),
+                ended: time(self.ended),
+            },
+            tries: self.tries,
+            asked: self.asked.as_ref().map(|(upstream, endpoint)| (Arc::clone(upstream), *endpoint as usize)),
+            last_failure: self.last_failure,
+            counts: self.counts,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,24 +236,25 @@ mod tests {
 
     #[test]
     fn the_beginning_and_the_latest_are_kept_and_what_is_missing_is_counted() {
-        let mut told = Told::default();
+        let mut noted = Noted::default();
         for n in 0..100 {
-            told.mark(Duration::from_secs(n), Mark::Came(n as usize));
+            noted.mark(At::new(Duration::from_secs(n)), Mark::Came(n as usize));
         }
-        let seconds: Vec<_> = told.entries.iter().map(|(at, _)| at.as_secs()).collect();
+        let seconds: Vec<_> = noted.entries.iter().map(|(at, _)| at.time().as_secs()).collect();
         let expected: Vec<_> = (0..8).chain(76..100).collect();
-        assert_eq!((seconds, told.dropped), (expected, 68));
+        assert_eq!((seconds, noted.dropped), (expected, 68));
     }
 
     #[test]
     fn a_stage_counts_from_the_first_time_it_was_reached() {
-        let mut told = Told::default();
+        let mut noted = Noted::default();
         let marks = [Mark::Begun, Mark::Head(500), Mark::TryFailed(Code::UpstreamUnavailable), Mark::Head(200)];
         for (second, mark) in (0..).zip(marks.into_iter().chain([Mark::FirstEvent, Mark::Committed])) {
-            told.mark(Duration::from_secs(second), mark);
+            noted.mark(At::new(Duration::from_secs(second)), mark);
         }
         let seconds = |at| Some(Duration::from_secs(at));
         let expected = Stages { head: seconds(1), first_event: seconds(4), committed: seconds(5), ended: None };
+        let told = noted.summary();
         assert_eq!((told.stages, told.last_failure), (expected, Some(Code::UpstreamUnavailable)));
     }
 }

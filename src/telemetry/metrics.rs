@@ -1,7 +1,7 @@
 //! Every metric's name, in one place. Labels come from closed sets: routes and upstreams as configured, codes,
 //! results. What the numbers mean for operators: docs/metrics.md, which a test compares with this file.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -80,6 +80,9 @@ const REFUSALS: [&str; 11] = [
     "retry_budget",
 ];
 
+/// Looked up once there is a recorder: a full ring evicts with every event.
+static EVICTIONS: OnceLock<Counter> = OnceLock::new();
+
 /// Sets up the recorder of this process, which [`render`] shows.
 ///
 /// # Errors
@@ -91,6 +94,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(buckets(DURATION), &DURATION_SECONDS)?
         .install_recorder()?;
     describe();
+    EVICTIONS.get_or_init(|| counter!(EVICTED));
     gauge!(BUILD_INFO, "version" => version::VERSION, "commit" => version::COMMIT.unwrap_or("unknown")).set(1.0);
     for name in [ACTIVE, SESSIONS, ATTACHED, RING_BYTES, ORPHANS, DRAINING, CONNECTIONS] {
         gauge!(name).set(0.0);
@@ -285,7 +289,10 @@ pub fn gap(gap: &Gap) {
 /// Events were dropped from a ring.
 pub fn evicted(events: u64) {
     if events > 0 {
-        counter!(EVICTED).increment(events);
+        match EVICTIONS.get() {
+            Some(counter) => counter.increment(events),
+            None => counter!(EVICTED).increment(events),
+        }
     }
 }
 

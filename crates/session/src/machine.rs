@@ -76,7 +76,7 @@ pub struct Session {
     rung: usize,
     delivered: bool,
     /// What broke the stream; told in the end if nothing mends it.
-    broken_by: Option<Fault>,
+    broken_by: Option<Box<Fault>>,
 }
 
 impl Session {
@@ -92,7 +92,7 @@ impl Session {
 
     /// What the last try of the client's own request failed with.
     pub fn broken_by(&self) -> Option<&Fault> {
-        self.broken_by.as_ref()
+        self.broken_by.as_deref()
     }
 
     /// Whether the client was promised its head.
@@ -112,7 +112,12 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() {
+            // Hardly ever is there anything to do; a session lives much longer than that.
+            self.actions = VecDeque::new();
+        }
+        action
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due; `None` once ended.

@@ -260,6 +260,7 @@ impl<E> Ring<E> {
             while self.first < page_end {
                 self.evict_oldest();
             }
+            self.drop_spare();
             self.chunks.shrink_to_fit();
         }
         self.first - before
@@ -268,6 +269,7 @@ impl<E> Ring<E> {
     /// Gives back what the pages at both ends do not use. Worth it once, after sealing; before that,
     /// the next push opens a page.
     pub fn compact(&mut self) {
+        self.drop_spare();
         self.trim(0);
         self.trim(self.chunks.len().saturating_sub(1));
         self.chunks.shrink_to_fit();
@@ -278,7 +280,8 @@ impl<E> Ring<E> {
     }
 
     fn evict_oldest(&mut self) {
-        let Some(page) = self.chunks.front() else {
+        let spare = self.has_spare();
+        let Some(page) = self.chunks.get(usize::from(spare)) else {
             return;
         };
         let found = page.locate(self.first).and_then(|(index, start)| page.read(index, start));
@@ -286,13 +289,30 @@ impl<E> Ring<E> {
             self.bytes -= found.payload();
             self.kept -= usize::from(found.id.is_some());
         }
-        let size = page.size();
+        let page_end = page.next();
         self.first += 1;
         self.evicted += 1;
-        if page.next() <= self.first {
-            self.arena -= size;
-            self.chunks.pop_front();
+        // A page whose last record went stays in front, to be filled again; there is one such page at most.
+        if spare && page_end <= self.first {
+            self.drop_front();
         }
+    }
+
+    /// Whether the page in front has no live record.
+    fn has_spare(&self) -> bool {
+        self.chunks.front().is_some_and(|page| page.next() <= self.first)
+    }
+
+    fn drop_spare(&mut self) {
+        if self.has_spare() {
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) -> Option<Chunk> {
+        let page = self.chunks.pop_front()?;
+        self.arena -= page.size();
+        Some(page)
     }
 
     /// Appends a page in which a record that takes `need` bytes fits.
@@ -306,11 +326,15 @@ impl<E> Ring<E> {
         {
             self.trim(self.chunks.len() - 1);
         }
+        let spare = if self.has_spare() { self.drop_front() } else { None };
         let most = power_of_two_within(self.limits.max_bytes / 16).clamp(PAGE_LEAST, PAGE_MOST);
         let usual = power_of_two_within(self.arena / 4).clamp(PAGE_LEAST, most);
         let size = if need > usual / 2 { need } else { usual };
         self.arena += size;
-        self.chunks.push_back(Chunk::new(self.next, size));
+        self.chunks.push_back(match spare {
+            Some(page) if page.size() == size => page.emptied(self.next),
+            _ => Chunk::new(self.next, size),
+        });
     }
 
     /// Moves the live records of a page into one that they fill exactly.

@@ -27,7 +27,7 @@ fn every_key_is_shown_with_the_value_in_use_written_or_not() {
         ("routes[0].after_partial", "[\"native_resume\", \"fallback\"]"),
         ("session.max_bytes", "\"4MiB\""),
         ("retry_hint.jitter", "0.5"),
-        ("limits.sessions", "5000"),
+        ("limits.sessions", "10000"),
     ] {
         assert_eq!(shown(&settings, path).as_deref(), Some(value), "{path}");
     }

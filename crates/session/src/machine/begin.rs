@@ -49,7 +49,7 @@ impl Session {
         session.commit_due = None;
         session.delivered = delivered;
         let lost = Fault::new(Code::OwnerLost);
-        session.broken_by = Some(lost.clone());
+        session.broken_by = Some(Box::new(lost.clone()));
         if delivered {
             session.climb(now, lost);
         } else if session.plan.retry.after_send {

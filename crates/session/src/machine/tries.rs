@@ -20,9 +20,9 @@ impl Session {
         self.actions.push_back(Action::HangUp);
         // A mending try that fails does not change what broke the stream.
         if let Dial::Stream { .. } = dial {
-            self.broken_by = Some(fault.clone());
+            self.broken_by = Some(Box::new(fault.clone()));
         }
-        let broken_by = self.broken_by.clone().unwrap_or(fault);
+        let broken_by = self.broken_by.as_deref().cloned().unwrap_or(fault);
         if self.delivered {
             self.climb(now, broken_by);
         } else {
@@ -105,7 +105,7 @@ impl Session {
             }
             Dial::Stream { .. } => {}
         }
-        let fault = self.broken_by.clone().unwrap_or_else(|| Code::Internal.into());
+        let fault = self.broken_by.as_deref().cloned().unwrap_or_else(|| Code::Internal.into());
         if self.delivered { self.climb(now, fault) } else { self.fail(fault) }
     }
 
@@ -115,7 +115,7 @@ impl Session {
         self.actions.push_back(Action::HangUp);
         // Before this request nothing but the failure of an earlier one may have reached the upstream; that one was
         // judged when it failed.
-        let fault = self.broken_by.get_or_insert(denied).clone();
+        let fault = Fault::clone(self.broken_by.get_or_insert_with(|| Box::new(denied)));
         match dial {
             Dial::Stream { .. } => {
                 (self.streams, self.tries) = (self.streams - 1, self.tries - 1);

@@ -64,6 +64,11 @@ impl Chunk {
         Self { first, page: vec![0; size.min(PAGE_MAX)].into_boxed_slice(), used: 0, count: 0 }
     }
 
+    /// The same page without its records, for others from the seq `first` on.
+    pub(super) fn emptied(self, first: u64) -> Self {
+        Self { first, used: 0, count: 0, ..self }
+    }
+
     pub(super) fn first(&self) -> u64 {
         self.first
     }
