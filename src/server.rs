@@ -21,7 +21,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -90,7 +89,7 @@ async fn serve(
         _ = closing.wait_for(|closing| *closing) => None,
     };
     if let Some((transport, address)) = arrived {
-        converse(Connection { live, transport, address, closing, presence }, Bytes::new()).await;
+        converse(Connection { live, transport, address, closing, presence }).await;
     }
 }
 

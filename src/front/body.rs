@@ -38,6 +38,14 @@ pub(crate) struct Events {
     _in_flight: Option<InFlight>,
 }
 
+#[cfg(test)]
+impl Events {
+    /// All that `session` says, for a client that comes now.
+    pub(crate) fn of(session: &std::sync::Arc<crate::store::LiveSession>) -> Self {
+        Self { body: Box::new(EventBody::from_the_start(session)), _in_flight: None }
+    }
+}
+
 impl AnswerBody {
     /// A body that is there already.
     pub fn whole(body: impl Into<Bytes>) -> Self {

@@ -142,6 +142,14 @@ impl EventBody {
         Self { follower: session.log.follow(), writer, heartbeat, leaving: None, parting: None }
     }
 
+    /// All that `session` says, without anything else.
+    #[cfg(test)]
+    pub(super) fn from_the_start(session: &Arc<LiveSession>) -> Self {
+        let attached = session.attach(usize::MAX).unwrap();
+        let (hint, ill_hint, heartbeat, wait, development, leave) = Default::default();
+        Self::new(attached, 1, None, false, Manner { hint, ill_hint, heartbeat, wait, development, leave })
+    }
+
     /// Whether it is time to send the client to another replica.
     fn parts(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(leave) = self.writer.manner.leave.as_ref().filter(|leave| leave.draining.load(Ordering::Acquire))

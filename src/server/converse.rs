@@ -10,7 +10,7 @@ use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ use super::Presence;
 use super::head::{self, Terms};
 use super::stream::{Bounds, Stream};
 use super::telling::tell;
-use super::transport::{Deadlined, Transport};
+use super::transport::{Deadlined, Doings, Transport};
 use crate::config::Limits;
 use crate::front::{Answer, AnswerBody, Events, Peer, Writes};
 use crate::live::Live;
@@ -52,34 +52,43 @@ pub(super) struct Connection {
     pub(super) presence: Presence,
 }
 
+/// Finds out which version of HTTP a new connection speaks, and speaks it.
+pub(super) async fn converse(mut connection: Connection) {
+    let timeout = connection.live.now().app.settings.limits.header_timeout;
+    let mut said = BytesMut::new();
+    let first = tokio::select! {
+        biased;
+        first = tokio::time::timeout(timeout, first_words(&mut connection.transport, &mut said)) => first,
+        _ = connection.closing.wait_for(|closing| *closing) => return,
+    };
+    match first {
+        Ok(Ok(is_h2)) => speak(connection, said.freeze(), is_h2).await,
+        Ok(Err(error)) => tracing::debug!(peer = %connection.address, %error, "connection"),
+        // Who has said nothing was refused nothing.
+        Err(_) if said.is_empty() => {}
+        Err(_) => metrics::refused("header_timeout"),
+    }
+}
+
 /// Lets hyper answer requests until the connection ends, one is answered after `closing` has turned true, or an answer
 /// is taken: that is a task of its own, for what hyper needs is many times what a stream needs. `said`: what the client
 /// has sent already.
-pub(super) async fn converse(connection: Connection, said: Bytes) {
-    let Connection { live, mut transport, address, mut closing, presence } = connection;
+pub(super) async fn speak(connection: Connection, said: Bytes, is_h2: bool) {
+    let Connection { live, transport, address, mut closing, presence } = connection;
     // What serves now has the say until an answer is taken.
     let (limits, direct) = {
         let settings = &live.now().app.settings;
         (settings.limits, settings.http1.direct)
     };
-    let (is_h2, said) = tokio::select! {
-        biased;
-        first = tokio::time::timeout(limits.header_timeout, first_words(&mut transport, said)) => match first {
-            Ok(Ok(first)) => first,
-            Ok(Err(error)) => return tracing::debug!(peer = %address, %error, "connection"),
-            Err(_) => return,
-        },
-        _ = closing.wait_for(|closing| *closing) => return,
-    };
-    let unanswered = Arc::new(AtomicBool::new(false));
+    let doings = Arc::new(Doings::default());
     let writes = Arc::new(Writes::new(live.app().clock));
     let tls = matches!(transport, Transport::Tls(_));
     let peer = Peer { address, tls, writes: Arc::clone(&writes), unread: Arc::default() };
-    let socket = Deadlined::new(transport, said, limits.write_timeout, &unanswered);
+    let socket = Deadlined::new(transport, said, limits.write_timeout, &doings);
     let spoken = if is_h2 {
         speak_h2(&live, socket, peer, &limits, &writes, &mut closing).await.map(|()| None)
     } else {
-        speak_h1(&live, socket, peer, &limits, direct, &mut closing).await
+        speak_h1(&live, (socket, &doings), peer, &limits, direct, &mut closing).await
     };
     match spoken {
         Ok(None) => {}
@@ -88,22 +97,21 @@ pub(super) async fn converse(connection: Connection, said: Bytes) {
         }
         Err(error) => {
             tracing::debug!(peer = %address, error = %crate::upstream::chain(&error), "connection");
-            note_refusal(&error, unanswered.load(Ordering::Relaxed));
+            note_refusal(&error, doings.unanswered());
         }
     }
 }
 
-/// Whether the client speaks HTTP/2, and all it has said so far.
-async fn first_words(transport: &mut Transport, said: Bytes) -> io::Result<(bool, Bytes)> {
-    let mut said = BytesMut::from(said);
+/// Whether the client speaks HTTP/2. `said`: all that it has said so far.
+async fn first_words(transport: &mut Transport, said: &mut BytesMut) -> io::Result<bool> {
     loop {
         let known = said.len().min(PREFACE.len());
         if known == PREFACE.len() || said.get(..known) != PREFACE.get(..known) {
-            return Ok((said.starts_with(PREFACE), said.freeze()));
+            return Ok(said.starts_with(PREFACE));
         }
         said.reserve(FIRST_READ);
-        if transport.read_buf(&mut said).await? == 0 {
-            return Ok((false, said.freeze()));
+        if transport.read_buf(said).await? == 0 {
+            return Ok(false);
         }
     }
 }
@@ -113,7 +121,7 @@ type Slot = Arc<Mutex<Option<(Response<()>, Events, Terms)>>>;
 
 async fn speak_h1(
     live: &Arc<Live>,
-    socket: Deadlined,
+    (socket, doings): (Deadlined, &Doings),
     peer: Peer,
     limits: &Limits,
     direct: bool,
@@ -144,16 +152,17 @@ async fn speak_h1(
         .max_headers(limits.headers)
         .max_buf_size(limits.header_bytes.max(8192));
     let mut connection = builder.serve_connection(socket, service).with_upgrades();
+    let mut is_closing = false;
     {
         let mut closing = pin!(closing.wait_for(|closing| *closing));
-        let mut is_closing = false;
         let spoken = poll_fn(|cx| {
             if !is_closing && closing.as_mut().poll(cx).is_ready() {
                 is_closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
             match Pin::new(&mut connection).poll(cx) {
-                Poll::Pending if lock(&slot).is_some() => Poll::Ready(None),
+                // What goes before the stream has to be out: with hyper's buffer it would be lost.
+                Poll::Pending if !doings.unwritten() && lock(&slot).is_some() => Poll::Ready(None),
                 spoken => spoken.map(Some),
             }
         });
@@ -162,9 +171,10 @@ async fn speak_h1(
         }
     }
     // The service waits for ever now; with the connection it goes away.
-    let (Some(parts), Some((answer, events, terms))) = (connection.into_parts(), lock(&slot).take()) else {
+    let (Some(parts), Some((answer, events, mut terms))) = (connection.into_parts(), lock(&slot).take()) else {
         return Ok(None);
     };
+    terms.keep_alive &= !is_closing;
     let (transport, unheard) = parts.io.into_parts();
     // Copied, for what hyper read lies in a buffer of 8 KiB, and is nothing most of the time.
     let said = [parts.read_buf, unheard].concat();

@@ -25,11 +25,15 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// Of a request that can be answered with an event stream on HTTP/1.x; `None` if it is not of that kind.
+    /// Of a request that can be answered with an event stream on HTTP/1.x; `None` if it is not of that kind, or if only
+    /// hyper knows: a request with a coding may have named a length too, after which its connection must be closed, and
+    /// hyper takes that length out of the headers.
     pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        if request.method() == Method::HEAD || request.headers().contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
         let close = options(request.headers()).any(|option| option.eq_ignore_ascii_case("close"));
         match request.version() {
-            _ if request.method() == Method::HEAD => None,
             Version::HTTP_11 => Some(Self { framing: Framing::Chunked, keep_alive: !close }),
             Version::HTTP_10 => Some(Self { framing: Framing::Close, keep_alive: false }),
             _ => None,
@@ -42,7 +46,7 @@ fn options(headers: &HeaderMap<HeaderValue>) -> impl Iterator<Item = &str> {
     lines.flat_map(|line| line.split(',').map(str::trim))
 }
 
-/// The head's bytes. What frames the body is said here alone, whatever `head` says of it.
+/// The head's bytes, in hyper's order. What frames the body is said here alone, whatever `head` says of it.
 pub(super) fn write(head: &response::Parts, terms: Terms, now: SystemTime) -> Vec<u8> {
     let version = if terms.framing == Framing::Close { "HTTP/1.0" } else { "HTTP/1.1" };
     let reason = head.status.canonical_reason().unwrap_or_default();
@@ -55,14 +59,14 @@ pub(super) fn write(head: &response::Parts, terms: Terms, now: SystemTime) -> Ve
             line(name.as_str(), value.as_bytes(), &mut out);
         }
     }
-    if !head.headers.contains_key(DATE) {
-        line("date", httpdate::fmt_http_date(now).as_bytes(), &mut out);
-    }
     if terms.framing == Framing::Chunked {
-        line("transfer-encoding", b"chunked", &mut out);
         if !terms.keep_alive {
             line("connection", b"close", &mut out);
         }
+        line("transfer-encoding", b"chunked", &mut out);
+    }
+    if !head.headers.contains_key(DATE) {
+        line("date", httpdate::fmt_http_date(now).as_bytes(), &mut out);
     }
     out.extend_from_slice(b"\r\n");
     out
@@ -94,6 +98,8 @@ mod tests {
         assert_eq!(terms(Version::HTTP_2, None), None);
         let head = Request::builder().method(Method::HEAD).body(()).unwrap();
         assert!(Terms::of(&head).is_none());
+        let coded = Request::builder().header(TRANSFER_ENCODING, "chunked").body(()).unwrap();
+        assert!(Terms::of(&coded).is_none());
     }
 
     fn written(terms: Terms) -> String {
@@ -112,12 +118,12 @@ mod tests {
     fn what_frames_the_body_is_said_once() {
         assert_eq!(
             written(Terms { framing: Framing::Chunked, keep_alive: true }),
-            "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
-             transfer-encoding: chunked\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\ntransfer-encoding: chunked\r\n\
+             date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
         );
         assert!(
             written(Terms { framing: Framing::Chunked, keep_alive: false })
-                .ends_with("chunked\r\nconnection: close\r\n\r\n")
+                .contains("x-a: 2\r\nconnection: close\r\ntransfer-encoding: chunked\r\ndate: ")
         );
         let old = written(Terms { framing: Framing::Close, keep_alive: false });
         assert!(old.starts_with("HTTP/1.0 200 OK\r\n") && old.ends_with("GMT\r\n\r\n"), "{old}");

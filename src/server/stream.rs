@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::head::{Framing, Terms};
-use super::transport::Transport;
 use crate::front::{Events, PIECE, Piece};
 
 /// Room before a chunk's data for its size: eight hexadecimal digits and a line end.
@@ -79,12 +78,10 @@ impl Stream {
     ///
     /// # Errors
     /// `TimedOut`: the client took nothing for too long. Others: the client is gone.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        news: &Waker,
-        socket: &mut Transport,
-    ) -> Poll<io::Result<Outcome>> {
+    pub(super) fn poll<S>(&mut self, cx: &mut Context<'_>, news: &Waker, socket: &mut S) -> Poll<io::Result<Outcome>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         loop {
             if self.began {
                 match self.poll_left(cx, socket) {
@@ -118,7 +115,7 @@ impl Stream {
     }
 
     /// Writes what was left over.
-    fn poll_left(&mut self, cx: &mut Context<'_>, socket: &mut Transport) -> Poll<io::Result<()>> {
+    fn poll_left<S: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, socket: &mut S) -> Poll<io::Result<()>> {
         while let Some(rest) = self.left.get(self.taken..).filter(|rest| !rest.is_empty()) {
             self.taken += ready!(poll_some(cx, socket, rest))?;
             self.stalled = None;
@@ -126,15 +123,18 @@ impl Stream {
         if self.taken > 0 {
             (self.left, self.taken) = (Vec::new(), 0);
         }
-        Pin::new(socket).poll_flush(cx)
+        ready!(Pin::new(socket).poll_flush(cx))?;
+        // TLS keeps what its socket does not take, so that a pause can begin and end without anything being left here.
+        self.stalled = None;
+        Poll::Ready(Ok(()))
     }
 
     /// Puts the next piece together and writes it; what the socket does not take is left over.
-    fn poll_piece(
+    fn poll_piece<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         news: &Waker,
-        socket: &mut Transport,
+        socket: &mut S,
         scratch: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
         scratch.clear();
@@ -167,7 +167,7 @@ impl Stream {
     }
 
     /// Finds out whether the client is still there. What it says meanwhile is kept, within bounds.
-    fn poll_client(&mut self, cx: &mut Context<'_>, socket: &mut Transport) -> io::Result<()> {
+    fn poll_client<S: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, socket: &mut S) -> io::Result<()> {
         while self.said.len() < self.bounds.said {
             let mut piece = [0; 512];
             let mut piece = ReadBuf::new(&mut piece);
@@ -183,7 +183,10 @@ impl Stream {
 }
 
 /// Writes some of `data`, at least one byte of it.
-fn poll_some(cx: &mut Context<'_>, socket: &mut Transport, data: &[u8]) -> Poll<io::Result<usize>> {
+fn poll_some<S>(cx: &mut Context<'_>, socket: &mut S, data: &[u8]) -> Poll<io::Result<usize>>
+where
+    S: AsyncWrite + Unpin,
+{
     match ready!(Pin::new(socket).poll_write(cx, data))? {
         0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => Poll::Ready(Ok(written)),
@@ -216,34 +219,4 @@ fn frame(buffer: &mut Vec<u8>, piece: Piece) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn framed(data: &[u8], piece: Piece) -> Vec<u8> {
-        let mut buffer = vec![0; SIZE_LINE];
-        buffer.extend_from_slice(data);
-        let start = frame(&mut buffer, piece);
-        buffer.split_off(start)
-    }
-
-    #[test]
-    fn a_piece_is_one_chunk() {
-        assert_eq!(framed(b"data: 1\n\n", Piece::Some), b"9\r\ndata: 1\n\n\r\n");
-        let long = vec![b'x'; 0xabcd];
-        let whole = framed(&long, Piece::Some);
-        assert!(whole.starts_with(b"abcd\r\nxxx") && whole.ends_with(b"xxx\r\n"), "{}", whole.len());
-        assert_eq!(whole.len(), 4 + 2 + long.len() + 2);
-    }
-
-    #[test]
-    fn the_last_piece_ends_the_body_in_the_same_write() {
-        assert_eq!(framed(b":\n", Piece::Last), b"2\r\n:\n\r\n0\r\n\r\n");
-        assert_eq!(framed(b"", Piece::Last), b"0\r\n\r\n");
-    }
-
-    #[test]
-    fn a_body_that_is_broken_off_has_no_end() {
-        assert_eq!(framed(b":\n", Piece::LastThenBreak), b"2\r\n:\n\r\n");
-        assert_eq!(framed(b"", Piece::LastThenBreak), b"");
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
 
-use super::converse::{Connection, converse};
+use super::converse::{Connection, speak};
 use super::stream::{Outcome, Stream};
 use crate::telemetry::metrics;
 
@@ -129,7 +129,10 @@ impl Drop for Task {
 /// What follows a stream on its connection; `said`: what the client has sent meanwhile.
 fn over(ended: io::Result<Outcome>, mut connection: Connection, said: Bytes, cx: &mut Context<'_>) {
     match ended {
-        Ok(Outcome::Whole) if !*connection.closing.borrow() => drop(tokio::spawn(converse(connection, said))),
+        Ok(Outcome::Whole) if !*connection.closing.borrow() => {
+            // It is not new: HTTP/2 cannot follow.
+            tokio::spawn(speak(connection, said, false));
+        }
         // In TLS this says that nothing was cut off. A client that does not take it will see the end all the same.
         Ok(Outcome::Whole | Outcome::Ended) => _ = Pin::new(&mut connection.transport).poll_shutdown(cx),
         Ok(Outcome::Broken) => {}

@@ -75,6 +75,27 @@ impl AsyncWrite for Transport {
     }
 }
 
+/// What hyper does with a connection, for those who cannot ask it.
+#[derive(Debug, Default)]
+pub(super) struct Doings {
+    /// Something was read since the last write.
+    unanswered: AtomicBool,
+    /// It has something to write that was not all taken.
+    unwritten: AtomicBool,
+}
+
+impl Doings {
+    /// The client has said something, and nothing was written since.
+    pub(super) fn unanswered(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// Something is on its way out.
+    pub(super) fn unwritten(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+}
+
 /// See the module.
 pub(super) struct Deadlined {
     inner: TokioIo<Transport>,
@@ -82,14 +103,13 @@ pub(super) struct Deadlined {
     said: Bytes,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Something was read since the last write.
-    unanswered: Arc<AtomicBool>,
+    doings: Arc<Doings>,
 }
 
 impl Deadlined {
     /// `said`: what was read off it already.
-    pub(super) fn new(transport: Transport, said: Bytes, limit: Duration, unanswered: &Arc<AtomicBool>) -> Self {
-        Self { inner: TokioIo::new(transport), said, limit, stalled: None, unanswered: Arc::clone(unanswered) }
+    pub(super) fn new(transport: Transport, said: Bytes, limit: Duration, doings: &Arc<Doings>) -> Self {
+        Self { inner: TokioIo::new(transport), said, limit, stalled: None, doings: Arc::clone(doings) }
     }
 
     /// The connection, and what was not read again of what was read off it.
@@ -98,6 +118,7 @@ impl Deadlined {
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.doings.unwritten.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -120,12 +141,12 @@ impl Read for Deadlined {
         if !self.said.is_empty() && buffer.remaining() > 0 {
             let some = self.said.len().min(buffer.remaining());
             buffer.put_slice(&self.said.split_to(some));
-            self.unanswered.store(true, Ordering::Relaxed);
+            self.doings.unanswered.store(true, Ordering::Relaxed);
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if read.is_ready() {
-            self.unanswered.store(true, Ordering::Relaxed);
+            self.doings.unanswered.store(true, Ordering::Relaxed);
         }
         read
     }
@@ -134,7 +155,7 @@ impl Read for Deadlined {
 impl Write for Deadlined {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, data);
-        self.unanswered.store(false, Ordering::Relaxed);
+        self.doings.unanswered.store(false, Ordering::Relaxed);
         self.watch(cx, written)
     }
 
@@ -159,7 +180,7 @@ impl Write for Deadlined {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, data);
-        self.unanswered.store(false, Ordering::Relaxed);
+        self.doings.unanswered.store(false, Ordering::Relaxed);
         self.watch(cx, written)
     }
 }
