@@ -314,7 +314,10 @@ fn sighup_reloads_and_the_log_says_what_changed_without_secrets() {
              credential = {{ file = '{}' }}\n[telemetry]\nformat = 'json'\n{more}",
             key.display()
         );
-        fs::write(&config, text).expect("a file");
+        // All at once: the file is watched, and half of it must not be read.
+        let next = folder.path().join("next");
+        fs::write(&next, text).expect("a file");
+        fs::rename(next, &config).expect("one file in place of another");
     };
     write("hunter1", "");
     let (program, mut log) = Program::start(&["--config", config.to_str().expect("UTF-8")]);

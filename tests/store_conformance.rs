@@ -98,6 +98,7 @@ macro_rules! conformance_of_shared {
                     who_follows_what_it_cannot_read_is_told
                     what_is_removed_while_it_is_written_stays_gone
                     who_joined_what_was_not_let_in_is_told_and_the_name_is_free
+                    who_joined_what_is_then_refused_is_told_and_the_name_is_free
                     a_redis_that_forgot_the_scripts_learns_them_at_once;
             }
         }

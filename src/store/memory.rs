@@ -173,13 +173,14 @@ impl MemoryStore {
         }
     }
 
-    /// Forgets a session.
-    pub(super) fn forget(&self, id: SessionId) {
-        let Some((_, held)) = self.sessions.remove(&id.as_u128()) else { return };
+    /// Forgets a session; the names that led to it.
+    pub(super) fn forget(&self, id: SessionId) -> Vec<Name> {
+        let Some((_, held)) = self.sessions.remove(&id.as_u128()) else { return Vec::new() };
         for Name::Newest(key) | Name::Once { key, .. } in &held.names {
             self.names.remove_if(key, |_, (named, _)| *named == id);
         }
         self.count(&held.session, 0);
+        held.names
     }
 
     /// Finished sessions, the one that ended first in front.
@@ -226,7 +227,7 @@ impl MemoryStore {
             self.count(growing, growing.log.footprint());
         }
         if self.over() > 0 {
-            self.finished().into_iter().take_while(|_| self.over() > 0).for_each(|(_, id)| self.forget(id));
+            self.finished().into_iter().take_while(|_| self.over() > 0).for_each(|(_, id)| drop(self.forget(id)));
         }
         if let (Some(growing), over @ 1..) = (growing, self.over()) {
             growing.log.update(|log| {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamkeeper::store::{Durability, LiveSession, Opened, Owner, StoreLimits};
+use streamkeeper::store::{Durability, LiveSession, Opened, Owner, Phase, Refusal, StoreLimits};
 use streamkeeper_session::{Code, End, Splice};
 
 use super::bench::{
@@ -309,6 +309,28 @@ pub(crate) async fn who_joined_what_was_not_let_in_is_told_and_the_name_is_free(
     assert!(matches!(opening.await.expect("nobody panics"), Opened::Refused(_)));
     assert_eq!(bench.redis(&late, &["EXISTS", "name 3"]).await.int(), 0);
     assert_eq!(reader.await.expect("a reader reads"), [Said::End(Some(Code::Overloaded))]);
+}
+
+pub(crate) async fn who_joined_what_is_then_refused_is_told_and_the_name_is_free(make: Make) {
+    let bench = bench(make, ROOMY).await;
+    let near = bench.let_in(caller("a"), once(7, 9)).await;
+    let Opened::Joined(far) = bench.far.open(session(caller("a")), once(7, 9)).await else {
+        panic!("its name is taken")
+    };
+    // As a pump refuses whose upstream does.
+    near.log.update(|log| {
+        log.ended = Some(Duration::ZERO);
+        log.phase = Phase::Refused(Arc::new(Refusal { fault: Code::RateLimited.into(), answer: None }));
+    });
+    bench.near.remove(near.id).await;
+    assert_eq!(read(Arc::clone(&far)).await, [Said::End(Some(Code::RateLimited))]);
+    let told = far.log.peek(|log| log.phase.clone());
+    assert!(matches!(&told, Phase::Refused(refusal) if refusal.fault.code == Code::RateLimited), "{told:?}");
+    for store in [&bench.near, &bench.far] {
+        let again = session(caller("a"));
+        assert!(matches!(store.open(Arc::clone(&again), once(7, 9)).await, Opened::New));
+        store.remove(again.id).await;
+    }
 }
 
 pub(crate) async fn a_redis_that_forgot_the_scripts_learns_them_at_once(make: Make) {

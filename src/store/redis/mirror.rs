@@ -13,7 +13,7 @@ use super::meta::{Meta, Opening};
 use super::record::{Entry, EntryId, Record};
 use super::shared::Shared;
 use crate::config;
-use crate::store::{LiveSession, Log, Origin, Owner, Phase, SessionStore as _};
+use crate::store::{LiveSession, Log, Origin, Owner, Phase, Refusal, SessionStore as _};
 use crate::telemetry::metrics;
 
 /// Entries read in one go.
@@ -314,7 +314,12 @@ fn apply(log: &mut Log, entry: Entry, limits: config::Session, now: Duration) ->
             }
         }
         Record::Sealed(end) => {
-            log.phase = Phase::Open;
+            // A failure of a stream is an event before it is an end. Without one there never was a stream.
+            let refused = end.fault().filter(|_| matches!(log.phase, Phase::Pending) && log.ring.next_seq() == 1);
+            log.phase = match refused {
+                Some(fault) => Phase::Refused(Arc::new(Refusal { fault: fault.clone(), answer: None })),
+                None => Phase::Open,
+            };
             if log.ring.seal(end) {
                 log.ring.compact();
                 log.ended = Some(now);

@@ -164,7 +164,7 @@ impl RedisStore {
         drop_keys(&self.shared, id, keep_log).await;
     }
 
-    /// A session that has no place here after all. Who has joined it meanwhile, by a name that it `claimed`, is told.
+    /// A session of which there will be nothing. Who has joined it meanwhile, by a name that it `claimed`, is told.
     async fn withdraw(&self, session: &Arc<LiveSession>, claimed: Vec<Cmd>, fault: Fault) {
         let shared = &self.shared;
         let _ = shared.link.ask(claimed).await;
@@ -173,11 +173,22 @@ impl RedisStore {
         }
         let now = shared.clock.now();
         session.log.update(|log| {
-            log.ended = Some(now);
+            log.ended.get_or_insert(now);
             log.ring.seal(End::Failed(Box::new(fault.clone())));
-            log.phase = Phase::Refused(Arc::new(Refusal { fault, answer: None }));
+            if !matches!(log.phase, Phase::Refused(_)) {
+                log.phase = Phase::Refused(Arc::new(Refusal { fault, answer: None }));
+            }
         });
         let _ = writer::flush(shared, &[session.id], false).await;
+    }
+
+    /// The commands that give back what `session` is found by when the same is asked again.
+    fn releases(&self, session: SessionId, names: &[Name]) -> Vec<Cmd> {
+        let release = |name: &Name| match *name {
+            Name::Once { key, fingerprint } => Some(names::release(&self.shared, key, (session, fingerprint))),
+            Name::Newest(_) => None,
+        };
+        names.iter().filter_map(release).collect()
     }
 
     async fn open_shared(&self, session: Arc<LiveSession>, names: Vec<Name>) -> Opened {
@@ -288,7 +299,7 @@ impl SessionStore for RedisStore {
 
     fn remove<'a>(&'a self, id: SessionId) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.shared.local.forget(id);
+            let names = self.shared.local.forget(id);
             if let Some(mirror) = self.shared.mirror(id) {
                 // Its owner drops the keys. If that is gone, the keeper does.
                 mirror.lock().stop = true;
@@ -296,8 +307,17 @@ impl SessionStore for RedisStore {
             }
             if let Some(owned) = self.shared.owned(id) {
                 owned.lock().removed = true;
-                if owned.session.log.peek(|log| matches!(log.phase, Phase::Refused(_))) {
-                    return self.disown(id).await;
+                let refused = owned.session.log.peek(|log| match &log.phase {
+                    Phase::Refused(refusal) => Some(refusal.fault.clone()),
+                    Phase::Pending | Phase::Open => None,
+                });
+                if let Some(fault) = refused {
+                    let claimed = self.releases(id, &names);
+                    // Without a name nobody can know of it.
+                    if claimed.is_empty() {
+                        return self.disown(id).await;
+                    }
+                    return self.withdraw(&owned.session, claimed, fault).await;
                 }
             }
             self.drop_keys(id, true).await;

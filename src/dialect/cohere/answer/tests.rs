@@ -176,8 +176,9 @@ proptest! {
             bytes.truncate(at);
         }
         for event in events(&bytes).unwrap_or_default() {
-            let said: Value = serde_json::from_str(&event.data).unwrap();
-            prop_assert_eq!(&said["type"], &json!(event.name));
+            // By the grammar of JSON alone: numbers are passed on as they were written, however large.
+            let said = RawObject::read(event.data.as_bytes()).unwrap();
+            prop_assert_eq!(said.get("type").unwrap().get(), json!(event.name).to_string());
         }
     }
 }
