@@ -126,8 +126,9 @@ async fn a_failed_session_says_why_and_what_a_client_missed() {
     let proxy = Proxy::before(&llm, "[session]\nmax_events = 2").await;
     let reply = proxy.get("/chat").events().await;
     let session = reply.session();
-    let seen = reply.rest().await;
-    proxy.get("/chat").after(seen[0].id()).events().await.rest().await;
+    reply.rest().await;
+    let first = format!("{session}.0.1");
+    proxy.get("/chat").after(&first).events().await.rest().await;
     let told = get(&proxy, &format!("/api/sessions/{session}")).await;
     assert_eq!((&told["state"], &told["error"]["code"]), (&json!("failed"), &json!("upstream_reset")));
     assert_eq!(told["last_failure"], "upstream_reset");

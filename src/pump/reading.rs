@@ -7,8 +7,8 @@
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
-use streamkeeper_session::{Code, Fault};
-use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Limits, write_body, write_comment, write_retry};
+use streamkeeper_session::{Code, Fault, RingLimits};
+use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Items, Limits, write_body, write_comment, write_retry};
 
 use super::inflate::{Inflate, inflated};
 use super::overlap::{Judged, Overlap};
@@ -115,7 +115,10 @@ impl Reading {
             if spoiled.is_none() {
                 let given = inflated(inflate.as_deref_mut(), data, &mut |plain| {
                     batch.bytes += plain.len();
-                    append(&mut |log| lines.decode(decoder, plain, log, &mut batch));
+                    let (mut items, mut more) = (decoder.feed(plain), true);
+                    while std::mem::take(&mut more) {
+                        append(&mut |log| more = lines.decode(&mut items, log, &mut batch));
+                    }
                 });
                 spoiled = given.err();
             }
@@ -158,28 +161,33 @@ impl Reading {
 }
 
 impl Lines {
-    /// Reads one piece, in the thread's buffer.
-    fn decode(&mut self, decoder: &mut Decoder, piece: &[u8], log: &mut Log, batch: &mut Batch) {
+    /// Appends what `items` give, in the thread's buffer. `true`: there may be more, but whoever reads the log is to have
+    /// a turn.
+    fn decode(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch) -> bool {
         if batch.over.is_some() {
-            return;
+            return false;
         }
         let mut record = RECORD.take();
         record.extend_from_slice(&self.record);
         self.record = record;
-        self.read(decoder, piece, log, batch);
+        let more = self.read(items, log, batch);
         let mut record = std::mem::take(&mut self.record);
         self.record = record.as_slice().to_vec();
         record.clear();
         record.shrink_to(RECORD_BYTES);
         RECORD.set(record);
+        more
     }
 
-    fn read(&mut self, decoder: &mut Decoder, piece: &[u8], log: &mut Log, batch: &mut Batch) {
-        let mut items = decoder.feed(piece);
+    fn read(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch) -> bool {
+        // No more than half of what the ring holds at once: nobody who keeps up is overtaken.
+        let RingLimits { max_events, max_bytes } = log.ring.limits();
+        let (full, mut bytes) = (log.ring.next_seq() + (max_events as u64 / 2).max(1), 0);
         while let Some(item) = items.next() {
             match item {
                 Ok(Item::Event(event)) => {
                     batch.events += 1;
+                    bytes += event.data.len();
                     let meaning = self.reader.read(&event);
                     self.take(meaning, event.name, event.data, event.id, log, batch);
                 }
@@ -198,9 +206,13 @@ impl Lines {
                 }
             }
             if batch.over.is_some() {
-                return;
+                return false;
+            }
+            if log.ring.next_seq() >= full || bytes >= max_bytes / 2 {
+                return true;
             }
         }
+        false
     }
 
     fn take(

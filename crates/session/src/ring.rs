@@ -228,6 +228,12 @@ impl<E> Ring<E> {
         self.first == self.next
     }
 
+    /// What it keeps at most.
+    #[must_use]
+    pub const fn limits(&self) -> RingLimits {
+        self.limits
+    }
+
     /// Live payload: bytes of bodies and kept ids.
     #[must_use]
     pub const fn bytes(&self) -> usize {
