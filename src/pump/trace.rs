@@ -278,11 +278,14 @@ impl Spanned {
 
     /// What the time line has to tell since this pump began.
     fn events(&self, session: &LiveSession, told: &Told) -> Vec<SpanEvent> {
-        let at = |at: Duration| session.timeline.since() + at;
-        let mine = told.entries.iter().filter(|(time, _)| at(*time) >= self.began);
-        mine.filter_map(|(time, mark)| {
+        // A time line counts in whole milliseconds: what is in the one in which this pump began may be its own.
+        let mine = told.entries.iter().filter_map(|(time, mark)| {
+            let at = session.timeline.since() + *time;
+            (at + Duration::from_millis(1) > self.began).then(|| (at.max(self.began), mark))
+        });
+        mine.filter_map(|(at, mark)| {
             let (name, attributes) = event(mark)?;
-            Some(SpanEvent::new(name, self.at(at(*time)), attributes, 0))
+            Some(SpanEvent::new(name, self.at(at), attributes, 0))
         })
         .collect()
     }
