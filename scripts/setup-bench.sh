@@ -16,7 +16,7 @@ as_root() {
 install_debian_packages() {
   local missing=() program
   for program in strace valgrind; do
-    command -v $program >/dev/null || missing+=($program)
+    command -v $program >/dev/null || missing+=("$program")
   done
   [ ${#missing[@]} -eq 0 ] && return
   echo "setup-bench: apt-get install ${missing[*]}"
