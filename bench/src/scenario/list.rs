@@ -8,8 +8,8 @@ use crate::event::Shape;
 /// What the bytes of a burst of sized events come to per stream: within what a session keeps by default, so that a
 /// client that falls behind still gets them all.
 const SIZED_BYTES: u32 = 2 << 20;
-/// The events of one, for the same reason.
-const SIZED_EVENTS: u32 = 10_000;
+/// Fewer than a ring keeps by default: a burst of small events comes faster than its client takes them.
+const SIZED_EVENTS: u32 = 9_000;
 
 /// How large a run is.
 struct Size {
