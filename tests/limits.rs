@@ -224,14 +224,56 @@ async fn ask_slowly(proxy: &Proxy) -> Reply {
     connection.reply().await
 }
 
+/// What comes of `EVENTS` events of a kilobyte, as fast as they are taken.
+const EVENTS: usize = 3000;
+
+fn kilobytes() -> impl Iterator<Item = String> {
+    (0..EVENTS).map(|n| format!("{n:04}{}", "x".repeat(1000)))
+}
+
 #[tokio::test]
-async fn a_reader_that_is_overtaken_is_told_exactly_what_it_missed_and_goes_on() {
-    const EVENTS: u64 = 3000;
-    let llm = upstream().events((0..EVENTS).map(|n| format!("{n:04}{}", "x".repeat(1000)))).end().start().await;
+async fn a_client_is_not_overtaken_by_a_small_ring_however_slowly_it_reads() {
+    let _frozen = freeze();
+    let llm = upstream().events(kilobytes()).end().start().await;
+    let toml = "[limits]\nsend_buffer = '8KiB'\nwrite_timeout = '100s'\n[session]\nmax_events = 10";
+    let proxy = Proxy::before(&llm, toml).await;
+    let slow = ask_slowly(&proxy).await;
+    let session = slow.session();
+    // It takes nothing for longer than an upstream may be silent, which is not the upstream's fault.
+    advance(&proxy, Duration::from_secs(90)).await;
+    let state = proxy.state(&session).await;
+    assert_eq!(state["state"], "live", "{state}");
+    assert!(state["last_seq"].as_u64().unwrap() < 500, "{state}");
+    assert!(proxy.metric("stream_upstream_holds_total", &[]).await >= 1.0);
+    let all: Vec<_> = slow.rest().await.iter().map(|event| (event.id().to_owned(), event.data.clone())).collect();
+    let wanted: Vec<_> = kilobytes().zip(1..).map(|(data, seq)| (format!("{session}.0.{seq}"), data)).collect();
+    assert!(all == wanted, "{} events", all.len());
+}
+
+#[tokio::test]
+async fn who_leaves_holds_up_nobody() {
+    let _frozen = freeze();
+    let llm = upstream().events(kilobytes()).end().start().await;
+    let toml = "[limits]\nsend_buffer = '8KiB'\nwrite_timeout = '30s'\n[session]\nmax_events = 10";
+    let proxy = Proxy::before(&llm, toml).await;
+    let slow = ask_slowly(&proxy).await;
+    let session = slow.session();
+    advance(&proxy, Duration::from_secs(1)).await;
+    assert_eq!(proxy.state(&session).await["state"], "live");
+    drop(slow);
+    while proxy.state(&session).await["state"] != "finished" {}
+    assert_eq!(proxy.state(&session).await["last_seq"], EVENTS);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slower_than_another_is_told_exactly_what_it_missed_and_goes_on() {
+    let llm = upstream().events(kilobytes()).end().start().await;
     let proxy = Proxy::before(&llm, "[limits]\nsend_buffer = '8KiB'\n[session]\nmax_events = 10").await;
     let slow = ask_slowly(&proxy).await;
     let session = slow.session();
-    while proxy.state(&session).await["state"] != "finished" {}
+    // From here on: the events after the tenth, and another client that takes them as they come.
+    let fast = proxy.get("/chat").after(&format!("{session}.0.1")).events().await;
+    assert!(fast.rest().await.iter().any(|event| event.id.as_deref() == Some(&format!("{session}.0.{EVENTS}"))));
     let mut wanted = 1;
     let mut missed = 0;
     for event in slow.rest().await {
@@ -245,7 +287,7 @@ async fn a_reader_that_is_overtaken_is_told_exactly_what_it_missed_and_goes_on()
             wanted += 1;
         }
     }
-    assert_eq!(wanted, EVENTS + 1, "the gaps and the events make up the whole");
+    assert_eq!(wanted, EVENTS as u64 + 1, "the gaps and the events make up the whole");
     assert!(missed > 0);
 }
 

@@ -123,8 +123,13 @@ impl EventBody {
             KeepAlive::Comment => KEEP_ALIVE,
             KeepAlive::BlankLine => b"\n",
         };
-        let (next, epoch) =
-            session.log.peek(|log| (log.ring.next_seq(), log.epochs.of(cursor.saturating_sub(1).max(1))));
+        let alone = session.control.peek(|control| control.readers <= 1);
+        let (next, epoch) = session.log.peek(|log| {
+            if alone {
+                log.pace.alone(&log.ring, cursor);
+            }
+            (log.ring.next_seq(), log.epochs.of(cursor.saturating_sub(1).max(1)))
+        });
         let replay_until = if resumed { next } else { 0 };
         let heartbeat = manner.heartbeat.map(|every| Heartbeat::new(every, line));
         let writer = Writer {
@@ -168,7 +173,17 @@ impl EventBody {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, news: &Waker, out: &mut Vec<u8>) -> Poll<Piece> {
         let writer = &mut self.writer;
         if writer.state == State::Open {
-            if self.follower.poll(&mut Context::from_waker(news), |log| writer.collect(log, out)).is_ready() {
+            let mut awaited = false;
+            let collect = |log: &mut Log| {
+                let wrote = writer.collect(log, out);
+                awaited = log.pace.read(&log.ring, writer.cursor);
+                wrote
+            };
+            let wrote = self.follower.poll(&mut Context::from_waker(news), collect).is_ready();
+            if awaited {
+                self.writer.session().control.update(|_| ());
+            }
+            if wrote {
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.written();
                 }

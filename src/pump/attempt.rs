@@ -19,7 +19,7 @@ use super::reading::{Batch, Reading};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::dialect::Reader;
-use crate::store::{LiveSession, Log};
+use crate::store::LiveSession;
 use crate::upstream::direct::http1::Flow;
 use crate::upstream::headers::strip_hop_by_hop;
 use crate::upstream::{Body, Dialler, NoResponse, Outgoing, chain};
@@ -101,20 +101,17 @@ impl Attempt {
                 let dial = *dial;
                 sending.as_mut().poll(cx).map(|response| Progress::Response(response, dial))
             }
-            Self::Reading(reading) => {
-                let append = |append: &mut dyn FnMut(&mut Log)| {
-                    session.log.update(|log| {
-                        append(log);
-                        log.last_event = Some(clock.now());
-                    });
-                };
-                reading.poll_batch(cx, append).map(Progress::Batch)
-            }
+            Self::Reading(reading) => reading.poll_batch(cx, session, clock).map(Progress::Batch),
             Self::Gathering(gathering, dial) => {
                 let dial = *dial;
                 gathering.as_mut().poll(cx).map(|(head, body)| Progress::Body(head, body, dial))
             }
         }
+    }
+
+    /// Whether what is read waits, or may wait, for clients that are far behind.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self, Self::Reading(reading) if reading.is_behind())
     }
 
     /// Reads the end of a body whose answer is whole, so that its connection can be used again.

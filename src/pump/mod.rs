@@ -132,6 +132,9 @@ impl Future for Pump {
                 this.perform(action);
                 continue;
             }
+            if this.attempt.is_behind() {
+                this.machine.handle(this.app.clock.now(), Input::PutOff);
+            }
             let Some(due) = this.machine.poll_timeout() else { break };
             if let Poll::Ready((readers, stop, owner)) = changed(&mut this.control, this.readers, cx) {
                 if owner != Owner::Here {

@@ -2,19 +2,21 @@
 //!
 //! Reads whatever is ready, up to what one read takes, and appends it under one lock: readers are woken once, whatever
 //! piled up. Half an event is never appended. A stream that flows allocates nothing here, and one that is silent holds
-//! no buffer. Not here: what to do about failures ([`super::Pump`] asks the machine).
+//! no buffer, unless clients have to catch up with what was read of it. Not here: what to do about failures
+//! ([`super::Pump`] asks the machine).
 
 use std::cell::Cell;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use streamkeeper_session::{Code, Fault, RingLimits};
 use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Items, Limits, write_body, write_comment, write_retry};
 
 use super::inflate::{Inflate, inflated};
 use super::overlap::{Judged, Overlap};
+use crate::clock::Clock;
 use crate::config::Ids;
 use crate::dialect::{CleanEnd, Meaning, Reader, Tolerance};
-use crate::store::{Log, Numbering};
+use crate::store::{LiveSession, Log, Numbering};
 use crate::telemetry::metrics;
 use crate::upstream::direct::http1::Flow;
 use crate::upstream::{Body, chain};
@@ -43,6 +45,8 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
     /// Some event is part of the answer.
     pub(super) content: bool,
+    /// Clients are so far behind that the next piece may overtake them.
+    behind: bool,
     /// The stream is over.
     pub(super) over: Option<Result<(), Fault>>,
 }
@@ -56,6 +60,16 @@ pub(super) struct Reading {
     lines: Lines,
     /// Bytes since somebody else had a turn.
     taken: usize,
+    /// Clients may have to catch up before more is read.
+    behind: bool,
+    /// What was read and waits for them.
+    rest: Option<Box<Rest>>,
+}
+
+/// Bytes that were read and not looked at, and how the stream ended after them.
+struct Rest {
+    bytes: Vec<u8>,
+    ended: Option<Result<(), Fault>>,
 }
 
 /// What turns events into records of the log.
@@ -84,7 +98,7 @@ impl Reading {
     ) -> Self {
         let lines =
             Lines { reader, tolerance, ids, record: Vec::new(), preamble: Vec::new(), last_kept: None, overlap };
-        Self { body, inflate, decoder: Decoder::new(limits), lines, taken: 0 }
+        Self { body, inflate, decoder: Decoder::new(limits), lines, taken: 0, behind: false, rest: None }
     }
 
     /// The last id the upstream gave on this stream.
@@ -97,31 +111,63 @@ impl Reading {
         self.body
     }
 
-    /// Waits for bytes; `append` runs once for each piece of what is ready, which is one as a rule.
-    pub(super) fn poll_batch(
-        &mut self,
-        cx: &mut Context<'_>,
-        append: impl Fn(&mut dyn FnMut(&mut Log)),
-    ) -> Poll<Batch> {
+    /// Whether more is read only once clients have caught up, if they have not already.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// Waits for bytes and appends what they hold, under one lock as a rule; for clients that are far behind, too: then
+    /// the session's control wakes.
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>, session: &LiveSession, clock: Clock) -> Poll<Batch> {
         if self.taken >= WAKE_BYTES {
             self.taken = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Self { body, inflate, decoder, lines, .. } = self;
+        if self.behind && session.awaits_readers() {
+            return Poll::Pending;
+        }
         let mut batch = Batch::default();
-        let mut spoiled = None;
-        let flow = body.poll_data(cx, &mut |data| {
-            if spoiled.is_none() {
-                let given = inflated(inflate.as_deref_mut(), data, &mut |plain| {
-                    batch.bytes += plain.len();
-                    let (mut items, mut more) = (decoder.feed(plain), true);
-                    while std::mem::take(&mut more) {
-                        append(&mut |log| more = lines.decode(&mut items, log, &mut batch));
-                    }
-                });
-                spoiled = given.err();
+        let ended = match self.rest.take() {
+            Some(rest) => {
+                let Rest { bytes, ended } = *rest;
+                let left = self.lines.take_in(self.decoder.feed(&bytes), session, clock, &mut batch);
+                self.end_after(last(&bytes, left).to_vec(), ended)
             }
+            None => ready!(self.poll_body(cx, session, clock, &mut batch)),
+        };
+        self.behind = batch.behind;
+        if batch.over.is_none() {
+            let whole = self.lines.reader.is_whole();
+            batch.over = ended.map(|end| match end {
+                Err(_) if whole => Ok(()),
+                end => end.and_then(|()| self.clean_end()),
+            });
+        }
+        Poll::Ready(batch)
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &LiveSession,
+        clock: Clock,
+        batch: &mut Batch,
+    ) -> Poll<Option<Result<(), Fault>>> {
+        let Self { body, inflate, decoder, lines, .. } = self;
+        let compressed = inflate.is_some();
+        let (mut unread, mut spoiled) = (Vec::new(), None);
+        let flow = body.poll_data(cx, &mut |data| {
+            let given = inflated(inflate.as_deref_mut(), data, &mut |plain| {
+                batch.bytes += plain.len();
+                let mut left = lines.take_in(decoder.feed(plain), session, clock, batch);
+                // A few bytes may have been millions: those are not kept, and may overtake clients.
+                while compressed && left > 0 {
+                    left = lines.take_in(decoder.feed(last(plain, left)), session, clock, batch);
+                }
+                unread.extend_from_slice(last(plain, left));
+            });
+            spoiled = given.err();
         });
         self.taken += batch.bytes;
         let ended = match (spoiled, flow) {
@@ -136,14 +182,16 @@ impl Reading {
                 Some(Err(Fault::new(Code::UpstreamReset).cause(chain(&*error))))
             }
         };
-        if batch.over.is_none() {
-            let whole = self.lines.reader.is_whole();
-            batch.over = ended.map(|end| match end {
-                Err(_) if whole => Ok(()),
-                end => end.and_then(|()| self.clean_end()),
-            });
+        Poll::Ready(self.end_after(unread, ended))
+    }
+
+    /// The end, if nothing is left `unread` before it; else both are kept.
+    fn end_after(&mut self, unread: Vec<u8>, ended: Option<Result<(), Fault>>) -> Option<Result<(), Fault>> {
+        if unread.is_empty() {
+            return ended;
         }
-        Poll::Ready(batch)
+        self.rest = Some(Box::new(Rest { bytes: unread, ended }));
+        None
     }
 
     /// Half an event at the end is dropped, as WHATWG says; whether something is missing, the dialect knows.
@@ -161,6 +209,25 @@ impl Reading {
 }
 
 impl Lines {
+    /// Appends what `items` give, piece by piece, with a turn for clients after each. Returns how many bytes at the end
+    /// have to wait for them.
+    fn take_in(&mut self, mut items: Items<'_>, session: &LiveSession, clock: Clock, batch: &mut Batch) -> usize {
+        loop {
+            let more = session.log.update(|log| {
+                let more = self.decode(&mut items, log, batch);
+                log.last_event = Some(clock.now());
+                batch.behind = log.pace.is_far_behind(&log.ring);
+                more
+            });
+            if !more {
+                return 0;
+            }
+            if batch.behind && session.awaits_readers() {
+                return items.stop();
+            }
+        }
+    }
+
     /// Appends what `items` give, in the thread's buffer. `true`: there may be more, but whoever reads the log is to have
     /// a turn.
     fn decode(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch) -> bool {
@@ -180,14 +247,21 @@ impl Lines {
     }
 
     fn read(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch) -> bool {
+        let (before, mut bytes) = (log.ring.next_seq(), 0);
+        let more = self.read_piece(items, log, batch, &mut bytes);
+        log.pace.appended(log.ring.next_seq() - before, bytes);
+        more
+    }
+
+    fn read_piece(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch, bytes: &mut usize) -> bool {
         // No more than half of what the ring holds at once: nobody who keeps up is overtaken.
         let RingLimits { max_events, max_bytes } = log.ring.limits();
-        let (full, mut bytes) = (log.ring.next_seq() + (max_events as u64 / 2).max(1), 0);
+        let full = log.ring.next_seq() + (max_events as u64 / 2).max(1);
         while let Some(item) = items.next() {
             match item {
                 Ok(Item::Event(event)) => {
                     batch.events += 1;
-                    bytes += event.data.len();
+                    *bytes += event.data.len();
                     let meaning = self.reader.read(&event);
                     self.take(meaning, event.name, event.data, event.id, log, batch);
                 }
@@ -208,7 +282,7 @@ impl Lines {
             if batch.over.is_some() {
                 return false;
             }
-            if log.ring.next_seq() >= full || bytes >= max_bytes / 2 {
+            if log.ring.next_seq() >= full || *bytes >= max_bytes / 2 {
                 return true;
             }
         }
@@ -296,6 +370,11 @@ impl Lines {
         // A sealed log takes nothing more: the session was ended while these bytes were on their way.
         let _ = log.ring.push(record, kept);
     }
+}
+
+/// The last `count` bytes.
+fn last(bytes: &[u8], count: usize) -> &[u8] {
+    bytes.get(bytes.len().saturating_sub(count)..).unwrap_or_default()
 }
 
 /// Who numbers the events, seen from the first one.

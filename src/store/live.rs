@@ -14,7 +14,7 @@ use crate::config::{self, Route};
 use crate::dialect::Dialect;
 use crate::header_lines::HeaderLines;
 use crate::principal::Principal;
-use crate::store::{Mark, Timeline, Weighed};
+use crate::store::{Mark, Pace, Timeline, Weighed};
 use crate::telemetry::metrics;
 
 /// What a session is, from its first moment on.
@@ -57,6 +57,8 @@ pub struct LiveSession {
 pub struct Log {
     /// The events kept for replay.
     pub ring: Ring<End>,
+    /// How far its readers are.
+    pub pace: Pace,
     /// Which owner's generation each of them belongs to.
     pub epochs: Epochs,
     /// Events from this seq on, and the end, are not to be shown yet: the store does not have them.
@@ -83,6 +85,7 @@ impl Log {
         let limits = RingLimits { max_events: limits.max_events, max_bytes: limits.max_bytes };
         Self {
             ring: Ring::new(limits),
+            pace: Pace::default(),
             epochs: Epochs::new(0),
             shown: u64::MAX,
             parted: None,
@@ -266,6 +269,12 @@ impl LiveSession {
     /// Asks the pump to end it because its client said so.
     pub fn stop_for_its_client(&self) {
         self.stop(Fault::new(Code::SessionNotFound).message("The session was stopped by its owner."));
+    }
+
+    /// Whether who reads the upstream has to wait for the clients here. Then its control is woken once one of them has
+    /// caught up, or the last one has left.
+    pub fn awaits_readers(&self) -> bool {
+        self.control.peek(|control| control.readers > 0) && self.log.peek(|log| log.pace.awaits(&log.ring))
     }
 
     /// Whether it has ended, well or not.

@@ -6,6 +6,7 @@
 
 mod live;
 mod memory;
+mod pace;
 mod redis;
 mod timeline;
 mod weighed;
@@ -19,6 +20,7 @@ use streamkeeper_session::{Fault, SessionId};
 
 pub use live::{Attached, Control, LiveSession, Log, Numbering, Origin, Owner, Phase, Refusal, Source, WholeAnswer};
 pub use memory::{MemoryStore, StoreLimits};
+pub use pace::Pace;
 pub use redis::RedisStore;
 pub use timeline::{Counts, Mark, Stages, Timeline, Told};
 pub use weighed::Weighed;

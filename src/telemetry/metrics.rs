@@ -28,6 +28,7 @@ const INTERVAL: &str = "stream_event_interval_seconds";
 const TIMEOUTS: &str = "stream_timeouts_total";
 const RING_BYTES: &str = "stream_ring_bytes";
 const EVICTED: &str = "stream_ring_evicted_events_total";
+const HELD: &str = "stream_upstream_holds_total";
 const ORPHANS: &str = "stream_orphans";
 const SAVED: &str = "stream_saved_generations_total";
 const DRAINING: &str = "stream_draining";
@@ -99,7 +100,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [ACTIVE, SESSIONS, ATTACHED, RING_BYTES, ORPHANS, DRAINING, CONNECTIONS] {
         gauge!(name).set(0.0);
     }
-    for name in [REPLAYED, EVICTED, SAVED, REPAIRED, SPANS_DROPPED, LINES_DROPPED] {
+    for name in [REPLAYED, EVICTED, HELD, SAVED, REPAIRED, SPANS_DROPPED, LINES_DROPPED] {
         counter!(name).absolute(0);
     }
     for result in ["ok", "unchanged", "failed"] {
@@ -195,6 +196,7 @@ fn describe() {
     describe_counter!(TIMEOUTS, "Timeouts, by stage");
     describe_gauge!(RING_BYTES, Unit::Bytes, "Memory of all rings");
     describe_counter!(EVICTED, "Events dropped from rings to stay inside a bound");
+    describe_counter!(HELD, "Times that an upstream was not read on because its clients were far behind");
     describe_gauge!(ORPHANS, "Running sessions nobody is attached to");
     describe_counter!(SAVED, "Answers that a client came back to instead of paying for another");
     describe_gauge!(DRAINING, "1 while this process goes away");
@@ -294,6 +296,11 @@ pub fn evicted(events: u64) {
             None => counter!(EVICTED).increment(events),
         }
     }
+}
+
+/// An upstream is not read on, for its clients are far behind.
+pub fn held() {
+    counter!(HELD).increment(1);
 }
 
 /// A second client reads an answer that was paid for once.

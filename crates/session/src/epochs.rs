@@ -80,15 +80,15 @@ struct Generation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epochs {
     /// Oldest first. Their events end where a later one begins, also if that is before their own first.
-    earlier: Vec<Generation>,
+    earlier: Box<[Generation]>,
     current: Generation,
 }
 
 impl Epochs {
     /// A session that `epoch` has written from its first event on.
     #[must_use]
-    pub const fn new(epoch: u32) -> Self {
-        Self { earlier: Vec::new(), current: Generation { epoch, first: 1, splice: Splice::Repeats } }
+    pub fn new(epoch: u32) -> Self {
+        Self { earlier: Box::default(), current: Generation { epoch, first: 1, splice: Splice::Repeats } }
     }
 
     /// The epoch that writes now.
@@ -116,7 +116,7 @@ impl Epochs {
         if self.current.splice == Splice::Open && first > self.current.first {
             self.current.splice = Splice::Differs;
         }
-        self.earlier.push(self.current);
+        self.earlier = self.generations().copied().collect();
         self.current = Generation { epoch, first, splice: Splice::Open };
         true
     }

@@ -142,6 +142,7 @@ impl Session {
             _ if matches!(self.state, State::Waiting { .. }) => {}
             Input::Head => self.head(now),
             Input::Events { content } => self.events(now, content),
+            Input::PutOff => self.put_off(now),
             Input::Impossible => self.impossible(now),
             Input::Denied(fault) => self.denied(now, fault),
             Input::Done => {
@@ -226,6 +227,12 @@ impl Session {
             self.delivered = true;
             self.rung = 0;
             self.commit();
+        }
+    }
+
+    fn put_off(&mut self, now: Duration) {
+        if let State::Live { due, .. } = &mut self.state {
+            *due = now + self.plan.timeouts.idle;
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Input {
         /// Some event is part of the answer.
         content: bool,
     },
+    /// Nothing is read while those who listen catch up: the silence is not the upstream's, and the idle time begins anew.
+    PutOff,
     /// There is no such request: what was to be dialled last does not exist for this stream.
     Impossible,
     /// What was to be dialled last was not sent: this upstream takes no further try now. The fault is told if nothing

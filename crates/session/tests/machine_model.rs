@@ -154,6 +154,23 @@ fn nobody_back_within_grace_cancels_to_the_millisecond() {
 }
 
 #[test]
+fn an_upstream_that_is_not_read_is_not_idle() {
+    let mut session = Session::new(plan(), 7, MS(0));
+    session.handle(MS(0), Input::Head);
+    session.handle(MS(50), Input::PutOff);
+    assert_eq!(
+        session.handle_timeout(MS(60)),
+        Some(Code::FirstEventTimeout),
+        "before the first event nobody is waited for"
+    );
+
+    let mut session = Session::new(plan(), 7, MS(0));
+    session.handle(MS(1), Input::Events { content: true });
+    session.handle(MS(50), Input::PutOff);
+    assert_eq!((session.handle_timeout(MS(109)), session.handle_timeout(MS(110))), (None, Some(Code::IdleTimeout)));
+}
+
+#[test]
 fn an_event_in_the_moment_of_the_deadline_saves_the_stream() {
     let content = || Op::Tell(Input::Events { content: true });
     let mut stalled = Session::new(plan(), 7, MS(0));

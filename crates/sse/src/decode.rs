@@ -88,7 +88,7 @@ impl Decoder {
     /// Takes the next chunk of the body (of any length, also none). Its items are pulled out of
     /// the cursor; dropping the cursor keeps what is unfinished for the next chunk.
     ///
-    /// Items that are not pulled before the drop are read and thrown away.
+    /// Items that are not pulled before the drop are read and thrown away; [`Items::stop`] leaves them for later.
     /// After an error, or after [`finish`](Self::finish), the cursor is empty.
     #[must_use = "items that are not pulled are lost"]
     pub fn feed<'d>(&'d mut self, chunk: &'d [u8]) -> Items<'d> {

@@ -57,6 +57,24 @@ proptest! {
     }
 
     #[test]
+    fn what_is_left_can_be_fed_later(body in body(), limits in limits(), stops in vec(1usize..4, 1..20)) {
+        let mut decoder = Decoder::new(limits);
+        let (mut items, mut rest, mut stops) = (Vec::new(), &*body, stops.iter().cycle());
+        while !rest.is_empty() {
+            let mut cursor = decoder.feed(rest);
+            for _ in 0..*stops.next().unwrap_or(&1) {
+                if let Some(Ok(item)) = cursor.next() {
+                    items.push(OwnedItem::from(item));
+                }
+            }
+            let left = cursor.stop();
+            rest = &rest[rest.len() - left..];
+        }
+        let whole = decode(limits, [&*body]);
+        prop_assert_eq!((items, decoder.finish()), (whole.items, whole.finish));
+    }
+
+    #[test]
     fn nothing_is_buffered_beyond_the_limits(body in body(), limits in limits(), seed in any::<u64>()) {
         let mut decoder = Decoder::new(limits);
         for chunk in cut(&body, seed) {

@@ -23,7 +23,7 @@ fn with_one_epoch_everybody_goes_on_after_what_they_saw_and_nothing_is_allocated
     assert_eq!((epochs.stand(1, 0), epochs.stand(1, 7)), (Stand::At(1), Stand::At(8)));
     assert_eq!(epochs.stand(1, u64::MAX), Stand::At(u64::MAX));
     assert_eq!((epochs.stand(0, 7), epochs.stand(2, 7)), (Stand::Unknown, Stand::Unknown));
-    assert_eq!(epochs.earlier.capacity(), 0);
+    assert!(epochs.earlier.is_empty());
     assert_eq!(epochs.iter().collect::<Vec<_>>(), [(1, 1, Splice::Repeats)]);
 }
 

@@ -47,6 +47,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Head),
         6 => any::<bool>().prop_map(|content| Input::Events { content }),
+        2 => Just(Input::PutOff),
         2 => Just(Input::Impossible),
         1 => faults().prop_map(Input::Denied),
         1 => Just(Input::Done),

@@ -166,6 +166,7 @@ impl<'a> Book<'a> {
                 (open.due, open.late) = (now + timeouts.idle, Code::IdleTimeout);
                 self.content |= content;
             }
+            Input::PutOff if open.late == Code::IdleTimeout => open.due = now + timeouts.idle,
             Input::Impossible if open.late == Code::HeadTimeout => self.never_sent(now),
             Input::Denied(fault) if open.late == Code::HeadTimeout && !self.ended => {
                 match open.dial {

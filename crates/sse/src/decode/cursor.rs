@@ -96,6 +96,14 @@ impl<'d> Items<'d> {
         }
     }
 
+    /// Leaves the chunk here and returns how many bytes at its end were not read, to be fed again later. For the decoder
+    /// it is as if the chunk had ended with the last item. None after an error.
+    #[must_use = "what is not fed again is lost"]
+    pub fn stop(mut self) -> usize {
+        let rest = mem::take(&mut self.rest);
+        if self.decoder.state == State::Open { rest.len() } else { 0 }
+    }
+
     /// Clears what the previous item had borrowed.
     fn take_back(&mut self) {
         match mem::replace(&mut self.lent, Lent::Nothing) {
