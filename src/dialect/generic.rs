@@ -4,6 +4,8 @@
 //! guesses about what an app's own events mean. Source: WHATWG HTML 9.2 for the stream, the project's design for
 //! the standard error that both sides speak.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Method, Uri};
 use serde_json::{Map, Value};
@@ -22,7 +24,7 @@ const MESSAGE: &[u8] = b"message";
 /// Any event stream, with what its route says about it.
 #[derive(Debug, Clone)]
 pub struct GenericDialect {
-    config: Generic,
+    config: Arc<Generic>,
 }
 
 impl GenericDialect {
@@ -31,7 +33,7 @@ impl GenericDialect {
         if config.error_events.is_empty() {
             config.error_events.push(ERROR.to_owned());
         }
-        Self { config }
+        Self { config: Arc::new(config) }
     }
 
     /// The event that ends a stream well, if the route names one. Its data is never empty, because events
@@ -65,7 +67,7 @@ impl Dialect for GenericDialect {
     }
 
     fn reader(&self, _ask: &Ask<'_>) -> Box<dyn Reader> {
-        Box::new(GenericReader { config: self.config.clone() })
+        Box::new(GenericReader { config: Arc::clone(&self.config) })
     }
 
     fn error_events(&self, error: &ErrorEvent, _moment: &Moment<'_>) -> Vec<OwnedEvent> {
@@ -123,7 +125,7 @@ fn error_object(error: &ErrorEvent) -> String {
 
 #[derive(Debug)]
 struct GenericReader {
-    config: Generic,
+    config: Arc<Generic>,
 }
 
 impl Reader for GenericReader {

@@ -19,6 +19,7 @@ use streamkeeper_session::{Code, End, ErrorEvent, EventIdPrefix, Fault, Follower
 use streamkeeper_sse::{KEEP_ALIVE, write_id, write_retry};
 use tokio::time::{Instant, Sleep};
 
+use crate::clock::Clock;
 use crate::dialect::{KeepAlive, Moment, Tolerance};
 use crate::store::{Attached, LiveSession, Log, Mark, Numbering};
 use crate::telemetry::metrics;
@@ -38,6 +39,8 @@ pub(super) struct Manner {
     pub(super) ill_hint: Option<u64>,
     /// Silence → keep-alive.
     pub(super) heartbeat: Option<Duration>,
+    /// The process's.
+    pub(super) clock: Clock,
     /// When to come back, as errors say it.
     pub(super) wait: Duration,
     /// Errors may carry inner causes.
@@ -64,10 +67,21 @@ pub(super) struct Leave {
 pub(crate) enum Piece {
     /// It was written; there may be more.
     Some,
+    /// It was written, and is all there is: who waits for news will be woken.
+    All,
     /// What was written now, if anything, is the last.
     Last,
     /// As [`Last`](Self::Last); the connection is to be broken off, because the client would not notice else.
     LastThenBreak,
+}
+
+/// What a look at the session brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Collected {
+    Nothing,
+    Some,
+    /// And there will be no more before the session's next news.
+    All,
 }
 
 /// The stream of one client.
@@ -110,7 +124,7 @@ enum State {
 struct Heartbeat {
     every: Duration,
     line: &'static [u8],
-    due: Instant,
+    clock: Clock,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -131,7 +145,7 @@ impl EventBody {
             (log.ring.next_seq(), log.epochs.of(cursor.saturating_sub(1).max(1)))
         });
         let replay_until = if resumed { next } else { 0 };
-        let heartbeat = manner.heartbeat.map(|every| Heartbeat::new(every, line));
+        let heartbeat = manner.heartbeat.map(|every| Heartbeat::new(every, line, manner.clock));
         let writer = Writer {
             cursor,
             replay_until,
@@ -152,7 +166,8 @@ impl EventBody {
     pub(super) fn from_the_start(session: &Arc<LiveSession>) -> Self {
         let attached = session.attach(usize::MAX).unwrap();
         let (hint, ill_hint, heartbeat, wait, development, leave) = Default::default();
-        Self::new(attached, 1, None, false, Manner { hint, ill_hint, heartbeat, wait, development, leave })
+        let clock = Clock::start();
+        Self::new(attached, 1, None, false, Manner { hint, ill_hint, heartbeat, clock, wait, development, leave })
     }
 
     /// Whether it is time to send the client to another replica.
@@ -168,34 +183,25 @@ impl EventBody {
         parting.as_mut().poll(cx).is_ready()
     }
 
-    /// Appends everything that is ready to `out`. If nothing is, `news` is woken by those of the session, the task of
-    /// `cx` by timers.
+    /// Appends everything that is ready to `out`. If nothing is, or with [`Piece::All`], `news` is woken by those of the
+    /// session, and if nothing is the task of `cx` by timers.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, news: &Waker, out: &mut Vec<u8>) -> Poll<Piece> {
-        let writer = &mut self.writer;
-        if writer.state == State::Open {
-            let mut awaited = false;
-            let collect = |log: &mut Log| {
-                let wrote = writer.collect(log, out);
-                awaited = log.pace.read(&log.ring, writer.cursor);
-                wrote
-            };
-            let wrote = self.follower.poll(&mut Context::from_waker(news), collect).is_ready();
-            if awaited {
-                self.writer.session().control.update(|_| ());
-            }
-            if wrote {
-                if let Some(heartbeat) = &mut self.heartbeat {
-                    heartbeat.written();
+        if self.writer.state == State::Open {
+            match self.collect(news, out) {
+                Collected::Some => {}
+                Collected::All => return Poll::Ready(Piece::All),
+                Collected::Nothing if self.parts(cx) => {
+                    let clean = self.writer.manner.leave.as_ref().is_some_and(|leave| leave.clean);
+                    self.writer.end(!clean);
                 }
-            } else if self.parts(cx) {
-                let clean = self.writer.manner.leave.as_ref().is_some_and(|leave| leave.clean);
-                self.writer.end(!clean);
-            } else {
-                let Some(heartbeat) = &mut self.heartbeat else { return Poll::Pending };
-                return heartbeat.poll(cx).map(|line| {
-                    out.extend_from_slice(line);
-                    Piece::Some
-                });
+                Collected::Nothing => {
+                    let last_event = || self.writer.session().log.peek(|log| log.last_event);
+                    let Some(heartbeat) = &mut self.heartbeat else { return Poll::Pending };
+                    return heartbeat.poll(cx, last_event).map(|line| {
+                        out.extend_from_slice(line);
+                        Piece::Some
+                    });
+                }
             }
         }
         Poll::Ready(match self.writer.state {
@@ -203,6 +209,24 @@ impl EventBody {
             State::Ended => Piece::Last,
             State::Aborting => Piece::LastThenBreak,
         })
+    }
+
+    /// Appends what the session has for this client.
+    fn collect(&mut self, news: &Waker, out: &mut Vec<u8>) -> Collected {
+        let writer = &mut self.writer;
+        let (collected, awaited) = self.follower.look(&mut Context::from_waker(news), |log| {
+            let collected = match writer.collect(log, out) {
+                None => Collected::Nothing,
+                Some(()) if writer.has_all_of(log) => Collected::All,
+                Some(()) => Collected::Some,
+            };
+            let awaited = log.pace.read(&log.ring, writer.cursor);
+            ((collected, awaited), collected != Collected::Some)
+        });
+        if awaited {
+            self.writer.session().control.update(|_| ());
+        }
+        collected
     }
 
     /// For hyper, after the last piece: the end, or the break that clients take notice of.
@@ -218,6 +242,16 @@ impl EventBody {
 impl Writer {
     fn session(&self) -> &LiveSession {
         self.attached.session()
+    }
+
+    /// Whether nothing more can be said to this client before the log changes.
+    fn has_all_of(&self, log: &Log) -> bool {
+        let leaves = || self.manner.leave.as_ref().is_some_and(|leave| leave.draining.load(Ordering::Acquire));
+        self.state == State::Open
+            && self.cursor >= log.ring.next_seq()
+            && log.ring.end().is_none()
+            && log.epochs.current() == self.epoch
+            && !leaves()
     }
 
     /// Appends everything that is ready; `None` if nothing is.
@@ -349,25 +383,17 @@ impl Drop for Writer {
 }
 
 impl Heartbeat {
-    fn new(every: Duration, line: &'static [u8]) -> Self {
-        let due = Instant::now() + every;
-        Self { every, line, due, timer: Box::pin(tokio::time::sleep_until(due)) }
+    fn new(every: Duration, line: &'static [u8], clock: Clock) -> Self {
+        Self { every, line, clock, timer: Box::pin(tokio::time::sleep(every)) }
     }
 
-    /// Something was written. The timer itself is not touched: it notices when it rings.
-    fn written(&mut self) {
-        self.due = Instant::now() + self.every;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static [u8]> {
+    /// Events do not touch the timer: when it rings it is found out how long it has been silent, since `last_event`.
+    fn poll(&mut self, cx: &mut Context<'_>, last_event: impl Fn() -> Option<Duration>) -> Poll<&'static [u8]> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let silent = now >= self.due;
-            if silent {
-                self.due = now + self.every;
-            }
-            self.timer.as_mut().reset(self.due);
-            if silent {
+            let heard = last_event().map(|last| self.clock.instant(last) + self.every);
+            let due = heard.filter(|due| *due > self.timer.deadline());
+            self.timer.as_mut().reset(due.unwrap_or_else(|| Instant::now() + self.every));
+            if due.is_none() {
                 return Poll::Ready(self.line);
             }
         }

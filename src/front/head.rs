@@ -97,6 +97,7 @@ fn manner(app: &App, route: &crate::config::Route, hints: bool) -> Manner {
         hint: hint(ill),
         ill_hint: hint(true),
         heartbeat: (!every.is_zero()).then_some(every),
+        clock: app.clock,
         wait: app.come_back_in(),
         development: app.settings.telemetry.development,
         leave: None,

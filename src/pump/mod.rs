@@ -123,7 +123,7 @@ impl Future for Pump {
     /// A future by hand: it lives as long as its stream, in thousands, and a compiler's would hold everything twice.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        loop {
+        'next: loop {
             if let Some(aside) = &mut this.aside {
                 ready!(aside.as_mut().poll(cx));
                 this.aside = None;
@@ -135,7 +135,9 @@ impl Future for Pump {
             if this.attempt.is_behind() {
                 this.machine.handle(this.app.clock.now(), Input::PutOff);
             }
-            let Some(due) = this.machine.poll_timeout() else { break };
+            if this.machine.is_ended() {
+                break;
+            }
             if let Poll::Ready((readers, stop, owner)) = changed(&mut this.control, this.readers, cx) {
                 if owner != Owner::Here {
                     this.hand_over();
@@ -145,12 +147,15 @@ impl Future for Pump {
                 continue;
             }
             // While that is in doubt, nothing is read: its control wakes it when it is settled.
-            if !this.app.store.in_doubt()
+            while !this.app.store.in_doubt()
                 && let Poll::Ready(progress) = this.attempt.poll(cx, &this.session, this.app.clock)
             {
                 this.progressed(progress);
-                continue;
+                if this.machine.has_actions() || this.attempt.is_behind() {
+                    continue 'next;
+                }
             }
+            let Some(due) = this.machine.poll_timeout() else { continue };
             ready!(poll_until(this.timer.as_mut(), this.app.clock.instant(due), cx));
             this.overdue(this.app.clock.now());
         }
@@ -245,16 +250,16 @@ impl Pump {
     }
 
     fn progressed(&mut self, progress: Progress) {
-        let now = self.app.clock.now();
         match progress {
             Progress::Response(Ok(response), dial) => {
                 self.attempt = self.open(response, dial);
                 if matches!(self.attempt, Attempt::Reading(_)) {
-                    self.machine.handle(now, Input::Head);
+                    self.machine.handle(self.app.clock.now(), Input::Head);
                 }
             }
             Progress::Response(Err(none), _) => self.failed(none.fault, none.sent),
             Progress::Batch(batch) => {
+                let now = batch.at;
                 self.traced.bytes(batch.bytes);
                 self.arrived(now, batch.events);
                 if batch.content || matches!(batch.over, Some(Ok(()))) {

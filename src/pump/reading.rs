@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use streamkeeper_session::{Code, Fault, RingLimits};
 use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Items, Limits, write_body, write_comment, write_retry};
@@ -39,6 +40,8 @@ thread_local! {
 /// What one wake brought.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    /// When, on the process's clock.
+    pub(super) at: Duration,
     /// Events read, the held-back ones included.
     pub(super) events: u64,
     /// Bytes read, after decompression.
@@ -131,7 +134,8 @@ impl Reading {
         let ended = match self.rest.take() {
             Some(rest) => {
                 let Rest { bytes, ended } = *rest;
-                let left = self.lines.take_in(self.decoder.feed(&bytes), session, clock, &mut batch);
+                batch.at = clock.now();
+                let left = self.lines.take_in(self.decoder.feed(&bytes), session, &mut batch);
                 self.end_after(last(&bytes, left).to_vec(), ended)
             }
             None => ready!(self.poll_body(cx, session, clock, &mut batch)),
@@ -158,12 +162,13 @@ impl Reading {
         let compressed = inflate.is_some();
         let (mut unread, mut spoiled) = (Vec::new(), None);
         let flow = body.poll_data(cx, &mut |data| {
+            batch.at = clock.now();
             let given = inflated(inflate.as_deref_mut(), data, &mut |plain| {
                 batch.bytes += plain.len();
-                let mut left = lines.take_in(decoder.feed(plain), session, clock, batch);
+                let mut left = lines.take_in(decoder.feed(plain), session, batch);
                 // A few bytes may have been millions: those are not kept, and may overtake clients.
                 while compressed && left > 0 {
-                    left = lines.take_in(decoder.feed(last(plain, left)), session, clock, batch);
+                    left = lines.take_in(decoder.feed(last(plain, left)), session, batch);
                 }
                 unread.extend_from_slice(last(plain, left));
             });
@@ -182,6 +187,9 @@ impl Reading {
                 Some(Err(Fault::new(Code::UpstreamReset).cause(chain(&*error))))
             }
         };
+        if batch.at.is_zero() {
+            batch.at = clock.now();
+        }
         Poll::Ready(self.end_after(unread, ended))
     }
 
@@ -211,11 +219,11 @@ impl Reading {
 impl Lines {
     /// Appends what `items` give, piece by piece, with a turn for clients after each. Returns how many bytes at the end
     /// have to wait for them.
-    fn take_in(&mut self, mut items: Items<'_>, session: &LiveSession, clock: Clock, batch: &mut Batch) -> usize {
+    fn take_in(&mut self, mut items: Items<'_>, session: &LiveSession, batch: &mut Batch) -> usize {
         loop {
             let more = session.log.update(|log| {
                 let more = self.decode(&mut items, log, batch);
-                log.last_event = Some(clock.now());
+                log.last_event = Some(batch.at);
                 batch.behind = log.pace.is_far_behind(&log.ring);
                 more
             });

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -109,6 +110,27 @@ impl Stream {
         Poll::Pending
     }
 
+    /// The same for news alone, in the middle of a stream whose task has been polled: what else it waits for, it still
+    /// does.
+    pub(super) fn poll_news<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        news: &Waker,
+        socket: &mut S,
+    ) -> Poll<io::Result<Outcome>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if self.began && self.left.is_empty() && self.last.is_none() {
+            let piece = SCRATCH.with_borrow_mut(|scratch| self.poll_piece(cx, news, socket, scratch))?;
+            let all = matches!(piece, Poll::Pending | Poll::Ready(Piece::All));
+            if all && self.left.is_empty() && Pin::new(&mut *socket).poll_flush(cx)?.is_ready() {
+                return Poll::Pending;
+            }
+        }
+        self.poll(cx, news, socket)
+    }
+
     /// What the client has sent meanwhile.
     pub(super) fn into_said(self) -> Bytes {
         self.said.into()
@@ -136,7 +158,7 @@ impl Stream {
         news: &Waker,
         socket: &mut S,
         scratch: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<Piece>> {
         scratch.clear();
         scratch.resize(SIZE_LINE, 0);
         let piece = ready!(self.events.body.poll_write(cx, news, scratch));
@@ -145,7 +167,7 @@ impl Stream {
             Framing::Close => SIZE_LINE,
         };
         let framed = scratch.get(start..).unwrap_or_default();
-        self.last = (piece != Piece::Some).then_some(piece);
+        self.last = matches!(piece, Piece::Last | Piece::LastThenBreak).then_some(piece);
         let mut written = 0;
         if self.left.is_empty()
             && !framed.is_empty()
@@ -154,7 +176,7 @@ impl Stream {
             written = some?;
         }
         self.left.extend_from_slice(framed.get(written..).unwrap_or_default());
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(piece))
     }
 
     /// Nothing can be written: for how long has it been so?
@@ -169,8 +191,8 @@ impl Stream {
     /// Finds out whether the client is still there. What it says meanwhile is kept, within bounds.
     fn poll_client<S: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, socket: &mut S) -> io::Result<()> {
         while self.said.len() < self.bounds.said {
-            let mut piece = [0; 512];
-            let mut piece = ReadBuf::new(&mut piece);
+            let mut piece = [MaybeUninit::uninit(); 512];
+            let mut piece = ReadBuf::uninit(&mut piece);
             match Pin::new(&mut *socket).poll_read(cx, &mut piece) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(error),

@@ -18,6 +18,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::converse::{Connection, speak};
 use super::stream::{Outcome, Stream};
+use super::transport::Transport;
 use crate::telemetry::metrics;
 
 /// Writes `stream` to `connection`; if another request may follow it, that is waited for afterwards.
@@ -44,6 +45,9 @@ struct Inner {
     ended: Option<io::Result<Outcome>>,
 }
 
+/// [`Stream::poll`] or [`Stream::poll_news`].
+type Poller = fn(&mut Stream, &mut Context<'_>, &Waker, &mut Transport) -> Poll<io::Result<Outcome>>;
+
 impl Telling {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,7 +69,7 @@ impl Wake for Telling {
                 Err(TryLockError::WouldBlock) => return,
             };
             self.missed.store(false, Ordering::SeqCst);
-            inner.write(self);
+            inner.write(self, Stream::poll_news);
             if inner.ended.is_some() {
                 let task = inner.task.take();
                 drop(inner);
@@ -76,11 +80,11 @@ impl Wake for Telling {
 }
 
 impl Inner {
-    /// Writes what there is to write. `telling`: what this is in, to be woken with news.
-    fn write(&mut self, telling: &Arc<Telling>) {
+    /// Writes what there is to write, in this way. `telling`: what this is in, to be woken with news.
+    fn write(&mut self, telling: &Arc<Telling>, poll: Poller) {
         if let (None, Some((stream, connection)), Some(task)) = (&self.ended, &mut self.on, &self.task) {
             let news = Waker::from(Arc::clone(telling));
-            if let Poll::Ready(ended) = stream.poll(&mut Context::from_waker(task), &news, &mut connection.transport) {
+            if let Poll::Ready(ended) = poll(stream, &mut Context::from_waker(task), &news, &mut connection.transport) {
                 self.ended = Some(ended);
             }
         }
@@ -100,7 +104,7 @@ impl Future for Task {
         if !inner.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             inner.task = Some(cx.waker().clone());
         }
-        inner.write(telling);
+        inner.write(telling, Stream::poll);
         let ended = inner.ended.take();
         let Some(ended) = ended else {
             drop(inner);

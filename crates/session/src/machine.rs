@@ -112,12 +112,17 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front();
+        let action = self.actions.pop_front()?;
         if self.actions.is_empty() {
             // Hardly ever is there anything to do; a session lives much longer than that.
             self.actions = VecDeque::new();
         }
-        action
+        Some(action)
+    }
+
+    /// Whether [`poll_action`](Self::poll_action) has something.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due; `None` once ended.
@@ -127,7 +132,9 @@ impl Session {
             State::Waiting { until, .. } => until,
             State::Dialing { due, .. } | State::Opening { due, .. } | State::Live { due, .. } => due,
         };
-        [self.commit_due, self.detach_due].into_iter().flatten().chain([self.total_due, due]).min()
+        let due = due.min(self.total_due);
+        let due = self.commit_due.map_or(due, |commit| due.min(commit));
+        Some(self.detach_due.map_or(due, |detach| due.min(detach)))
     }
 
     /// Takes in what happened. At a tie with a deadline, call this first: data beats the timer.

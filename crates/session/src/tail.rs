@@ -111,11 +111,20 @@ impl<S> Follower<S> {
     /// `f` may keep book in the state, but others do not learn of it: changes that they wait for
     /// belong into an update.
     pub fn poll<R>(&mut self, cx: &mut Context<'_>, f: impl FnOnce(&mut S) -> Option<R>) -> Poll<R> {
-        let mut inner = self.tail.lock();
-        let (answer, stale) = match f(&mut inner.state) {
-            Some(answer) => (Poll::Ready(answer), inner.slots.disarm(self.slot)),
-            None => (Poll::Pending, inner.slots.arm(self.slot, cx.waker())),
+        let look = |state: &mut S| {
+            let answer = f(state);
+            let wait = answer.is_none();
+            (answer, wait)
         };
+        self.look(cx, look).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// As [`poll`](Self::poll), for those who know with their answer that they will have to wait: if the second value is
+    /// `true`, the task of `cx` is woken by the next [`update`](Tail::update).
+    pub fn look<R>(&mut self, cx: &mut Context<'_>, f: impl FnOnce(&mut S) -> (R, bool)) -> R {
+        let mut inner = self.tail.lock();
+        let (answer, wait) = f(&mut inner.state);
+        let stale = if wait { inner.slots.arm(self.slot, cx.waker()) } else { inner.slots.disarm(self.slot) };
         drop(inner);
         // Dropping a waker may drop its task, and with it a follower that needs the lock.
         drop(stale);
@@ -237,6 +246,9 @@ struct Waiting {
 
 impl Waiting {
     fn wake(self) {
-        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+        if let Some(first) = self.first {
+            first.wake();
+        }
+        self.more.into_iter().for_each(Waker::wake);
     }
 }

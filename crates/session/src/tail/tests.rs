@@ -38,6 +38,19 @@ fn a_waiting_follower_is_woken_once_per_wait() {
 }
 
 #[test]
+fn who_has_an_answer_may_wait_for_more_with_it() {
+    let tail = Arc::new(Tail::new(7));
+    let (mut follower, bell) = (tail.follow(), Arc::new(Bell::default()));
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut look = |wait| follower.look(&mut Context::from_waker(&waker), |state| (*state, wait));
+    assert_eq!(look(true), 7);
+    tail.update(|state| *state = 8);
+    assert_eq!((bell.rung(), look(false)), (1, 8));
+    tail.update(|state| *state = 9);
+    assert_eq!(bell.rung(), 1);
+}
+
+#[test]
 fn an_answer_takes_the_waker_back() {
     let tail = Arc::new(Tail::new(0));
     let (mut follower, bell) = (tail.follow(), Arc::new(Bell::default()));

@@ -81,6 +81,11 @@ impl Chunked {
                 }
                 continue;
             }
+            let usual = self.usual(bytes.get(at..).unwrap_or_default());
+            if usual > 0 {
+                at += usual;
+                continue;
+            }
             match self.step(byte) {
                 Ok(next) => self.state = next,
                 Err(why) => return Part { data, end: End::Broken(Broken::Chunks(why)) },
@@ -88,6 +93,30 @@ impl Chunked {
             at += 1;
         }
         Part { data, end: if self.is_over() { End::Over { used: at } } else { End::Open } }
+    }
+
+    /// Steps over the end of a chunk, or a chunk's size without extension, if `bytes` begin with all of it: as
+    /// [`step`](Self::step) by step, in less time. How many bytes that are.
+    fn usual(&mut self, bytes: &[u8]) -> usize {
+        if self.state == State::DataCr && bytes.starts_with(b"\r\n") {
+            self.state = State::Start;
+            return 2;
+        }
+        if self.state != State::Start {
+            return 0;
+        }
+        let (mut size, mut digits) = (0, 0);
+        for byte in bytes.iter().take(8) {
+            let Some(digit) = char::from(*byte).to_digit(16) else { break };
+            size = size * 16 + u64::from(digit);
+            digits += 1;
+        }
+        if digits == 0 || !bytes.get(digits..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
+            return 0;
+        }
+        self.left = size;
+        self.state = if size == 0 { State::Line } else { State::Data };
+        digits + 2
     }
 
     /// One byte of framing.
