@@ -20,7 +20,7 @@ use cli::{Cli, Command, RunArgs};
 /// Streams come and go in thousands, and what they leave behind between those that stay decides how much memory the
 /// process holds; of the allocators measured (docs/performance.md) this one wastes least.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: streamkeeper_allocator::Jemalloc = streamkeeper_allocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -169,5 +169,6 @@ async fn sweep(live: Arc<Live>, metrics: PrometheusHandle) {
         app.upstreams.reap();
         // Samples of histograms pile up until somebody scrapes, or this runs.
         metrics.run_upkeep();
+        streamkeeper_allocator::give_back();
     }
 }

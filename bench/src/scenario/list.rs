@@ -5,11 +5,10 @@ use std::time::Duration;
 use super::{Kind, Scenario};
 use crate::event::Shape;
 
-/// What the bytes of a burst of sized events come to per stream: within what a session keeps by default, so that a
-/// client that falls behind still gets them all.
+/// What the bytes of a burst of sized events come to per stream.
 const SIZED_BYTES: u32 = 2 << 20;
-/// Fewer than a ring keeps by default: a burst of small events comes faster than its client takes them.
-const SIZED_EVENTS: u32 = 9_000;
+/// Events of such a burst at most: twice as many as a ring keeps by default.
+const SIZED_EVENTS: u32 = 20_000;
 
 /// How large a run is.
 struct Size {

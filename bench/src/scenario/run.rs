@@ -18,7 +18,7 @@ use crate::upstream::{Flow, Plan, Playing};
 /// How long any stage may take before the run is given up.
 const LIMIT: Duration = Duration::from_secs(60);
 /// From the last byte of a stage of silence to the look at memory.
-pub(super) const SETTLE: Duration = Duration::from_millis(500);
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 /// Between two looks at what the store holds.
 const LOOK: Duration = Duration::from_millis(5);
 

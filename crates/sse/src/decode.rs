@@ -130,6 +130,9 @@ impl Decoder {
 
     /// Gives back what the buffers no longer need.
     fn trim(&mut self) {
+        if self.buffered() == 0 && self.id.capacity() <= SMALL {
+            return;
+        }
         for buffer in [&mut self.line, &mut self.name, &mut self.data] {
             if buffer.is_empty() {
                 *buffer = Vec::new();

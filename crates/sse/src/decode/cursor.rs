@@ -22,6 +22,8 @@ pub struct Items<'d> {
     /// The only data line, while it lies in this chunk; `decoder.has_data` is false then.
     data: Option<&'d [u8]>,
     lent: Lent,
+    /// All of the chunk is read, and nothing borrows from it.
+    settled: bool,
 }
 
 /// What the last item borrows from the decoder, to be cleared when the next one is asked for.
@@ -62,7 +64,7 @@ enum Step<'d> {
 
 impl<'d> Items<'d> {
     pub(super) fn new(decoder: &'d mut Decoder, chunk: &'d [u8]) -> Self {
-        Self { decoder, rest: chunk, name: None, data: None, lent: Lent::Nothing }
+        Self { decoder, rest: chunk, name: None, data: None, lent: Lent::Nothing, settled: false }
     }
 
     /// The next item; `None` when the chunk has no more whole ones.
@@ -307,11 +309,14 @@ impl<'d> Items<'d> {
             self.decoder.name = name.to_vec();
         }
         self.decoder.trim();
+        self.settled = true;
     }
 }
 
 impl Drop for Items<'_> {
     fn drop(&mut self) {
-        while self.next().is_some() {}
+        if !self.settled {
+            while self.next().is_some() {}
+        }
     }
 }

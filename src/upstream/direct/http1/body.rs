@@ -45,9 +45,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body<S> {
         if self.framing.is_over() {
             return Poll::Ready(Flow::Over);
         }
-        let mut early = std::mem::take(&mut self.early);
-        if let Some(flow) = self.take(&mut early, sink) {
-            return Poll::Ready(flow);
+        if !self.early.is_empty() {
+            let mut early = std::mem::take(&mut self.early);
+            if let Some(flow) = self.take(&mut early, sink) {
+                return Poll::Ready(flow);
+            }
         }
         self.send_on(cx);
         scratch::with(|scratch| {
