@@ -122,9 +122,7 @@ enum State {
 }
 
 struct Heartbeat {
-    every: Duration,
     line: &'static [u8],
-    clock: Clock,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -145,7 +143,7 @@ impl EventBody {
             (log.ring.next_seq(), log.epochs.of(cursor.saturating_sub(1).max(1)))
         });
         let replay_until = if resumed { next } else { 0 };
-        let heartbeat = manner.heartbeat.map(|every| Heartbeat::new(every, line, manner.clock));
+        let heartbeat = manner.heartbeat.map(|every| Heartbeat { line, timer: Box::pin(tokio::time::sleep(every)) });
         let writer = Writer {
             cursor,
             replay_until,
@@ -195,9 +193,8 @@ impl EventBody {
                     self.writer.end(!clean);
                 }
                 Collected::Nothing => {
-                    let last_event = || self.writer.session().log.peek(|log| log.last_event);
                     let Some(heartbeat) = &mut self.heartbeat else { return Poll::Pending };
-                    return heartbeat.poll(cx, last_event).map(|line| {
+                    return heartbeat.poll(cx, &self.writer).map(|line| {
                         out.extend_from_slice(line);
                         Piece::Some
                     });
@@ -383,16 +380,14 @@ impl Drop for Writer {
 }
 
 impl Heartbeat {
-    fn new(every: Duration, line: &'static [u8], clock: Clock) -> Self {
-        Self { every, line, clock, timer: Box::pin(tokio::time::sleep(every)) }
-    }
-
-    /// Events do not touch the timer: when it rings it is found out how long it has been silent, since `last_event`.
-    fn poll(&mut self, cx: &mut Context<'_>, last_event: impl Fn() -> Option<Duration>) -> Poll<&'static [u8]> {
+    /// Events do not touch the timer: when it rings it is found out when the last one came.
+    fn poll(&mut self, cx: &mut Context<'_>, writer: &Writer) -> Poll<&'static [u8]> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let heard = last_event().map(|last| self.clock.instant(last) + self.every);
+            let Manner { clock, heartbeat: Some(every), .. } = writer.manner else { return Poll::Pending };
+            let last_event = writer.session().log.peek(|log| log.last_event);
+            let heard = last_event.map(|last| clock.instant(last) + every);
             let due = heard.filter(|due| *due > self.timer.deadline());
-            self.timer.as_mut().reset(due.unwrap_or_else(|| Instant::now() + self.every));
+            self.timer.as_mut().reset(due.unwrap_or_else(|| Instant::now() + every));
             if due.is_none() {
                 return Poll::Ready(self.line);
             }
