@@ -149,7 +149,7 @@ impl Scenario {
             }
             Kind::FanOut { rate, .. } => format!("{streams} streams at {rate} events/s, by clients per stream"),
             Kind::Burst { rounds, .. } if self.at.is_some() => {
-                format!("{streams} streams as fast as possible, 2 MiB or 10,000 events each, × {rounds}")
+                format!("{streams} streams as fast as possible, 2 MiB or 20,000 events each, × {rounds}")
             }
             Kind::Burst { events: count, rounds } => {
                 format!("{streams} streams × {count} events as fast as possible, × {rounds}")

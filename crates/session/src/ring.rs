@@ -25,8 +25,9 @@ pub use gap::{Gap, GapReason};
 /// The smallest page, in bytes. A session of a few short events fits into one.
 const PAGE_LEAST: usize = 512;
 
-/// The largest page, in bytes, unless one record needs more.
-const PAGE_MOST: usize = 16 * 1024;
+/// The largest page, in bytes, unless one record needs more. From 16 KiB on jemalloc spreads allocations over one more
+/// page of memory than they need, a quarter of that size.
+const PAGE_MOST: usize = 8 * 1024;
 
 /// How much a ring may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
