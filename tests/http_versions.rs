@@ -97,7 +97,7 @@ async fn a_stream_that_an_http2_client_takes_nothing_of_ends_its_connection() {
     const EVENTS: usize = 2000;
     let _frozen = freeze();
     let llm = upstream().events((0..EVENTS).map(|n| format!("{n:04}{}", "x".repeat(1000)))).end().start().await;
-    let proxy = Proxy::before(&llm, "[limits]\nwrite_timeout = '32s'").await;
+    let proxy = Proxy::before(&llm, "[session]\nmax_bytes = '16MiB'\n[limits]\nwrite_timeout = '32s'").await;
     let socket = TcpStream::connect(proxy.address).await.unwrap();
     let mut narrow = http2::Builder::new(TokioExecutor::new());
     let handshake = narrow.initial_stream_window_size(1000).handshake(TokioIo::new(socket));

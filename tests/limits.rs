@@ -234,9 +234,14 @@ fn kilobytes() -> impl Iterator<Item = String> {
 #[tokio::test]
 async fn a_client_is_not_overtaken_by_a_small_ring_however_slowly_it_reads() {
     let _frozen = freeze();
+    never_overtaken("[session]\nmax_events = 10\n[limits]").await;
+    never_overtaken("[session]\nmax_bytes = '48KiB'\n[limits]\nring_bytes = '48KiB'\nevent = '16KiB'\nline = '16KiB'")
+        .await;
+}
+
+async fn never_overtaken(ring: &str) {
     let llm = upstream().events(kilobytes()).end().start().await;
-    let toml = "[limits]\nsend_buffer = '8KiB'\nwrite_timeout = '100s'\n[session]\nmax_events = 10";
-    let proxy = Proxy::before(&llm, toml).await;
+    let proxy = Proxy::before(&llm, &format!("{ring}\nsend_buffer = '8KiB'\nwrite_timeout = '100s'")).await;
     let slow = ask_slowly(&proxy).await;
     let session = slow.session();
     // It takes nothing for longer than an upstream may be silent, which is not the upstream's fault.
@@ -296,7 +301,9 @@ async fn a_client_that_does_not_read_is_cut_and_comes_back_by_id_without_loss() 
     const EVENTS: usize = 2000;
     let _frozen = freeze();
     let llm = upstream().events((0..EVENTS).map(|n| format!("{n:04}{}", "x".repeat(1000)))).end().start().await;
-    let proxy = Proxy::before(&llm, "[limits]\nsend_buffer = '8KiB'\nwrite_timeout = '30s'").await;
+    let proxy =
+        Proxy::before(&llm, "[session]\nmax_bytes = '16MiB'\n[limits]\nsend_buffer = '8KiB'\nwrite_timeout = '30s'")
+            .await;
     let mut slow = ask_slowly(&proxy).await;
     let session = slow.session();
     // The whole answer waits in the session while the client takes nothing.

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use streamkeeper_session::{Code, Fault, RingLimits};
+use streamkeeper_session::{Code, Fault};
 use streamkeeper_sse::{DecodeError, Decoder, Finish, Item, Items, Limits, write_body, write_comment, write_retry};
 
 use super::inflate::{Inflate, inflated};
@@ -255,21 +255,12 @@ impl Lines {
     }
 
     fn read(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch) -> bool {
-        let (before, mut bytes) = (log.ring.next_seq(), 0);
-        let more = self.read_piece(items, log, batch, &mut bytes);
-        log.pace.appended(log.ring.next_seq() - before, bytes);
-        more
-    }
-
-    fn read_piece(&mut self, items: &mut Items<'_>, log: &mut Log, batch: &mut Batch, bytes: &mut usize) -> bool {
-        // No more than half of what the ring holds at once: nobody who keeps up is overtaken.
-        let RingLimits { max_events, max_bytes } = log.ring.limits();
-        let full = log.ring.next_seq() + (max_events as u64 / 2).max(1);
+        // Only so much at once that nobody who keeps up is overtaken.
+        let before = log.pace.unseen();
         while let Some(item) = items.next() {
             match item {
                 Ok(Item::Event(event)) => {
                     batch.events += 1;
-                    *bytes += event.data.len();
                     let meaning = self.reader.read(&event);
                     self.take(meaning, event.name, event.data, event.id, log, batch);
                 }
@@ -290,7 +281,7 @@ impl Lines {
             if batch.over.is_some() {
                 return false;
             }
-            if log.ring.next_seq() >= full || *bytes >= max_bytes / 2 {
+            if log.pace.is_a_piece_more_than(before, &log.ring) {
                 return true;
             }
         }
@@ -376,7 +367,9 @@ impl Lines {
         }
         batch.content = true;
         // A sealed log takes nothing more: the session was ended while these bytes were on their way.
-        let _ = log.ring.push(record, kept);
+        if log.ring.push(record, kept).is_ok() {
+            log.pace.appended(record.len() + kept.map_or(0, <[u8]>::len));
+        }
     }
 }
 

@@ -23,10 +23,20 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// So many events were appended, of so many bytes.
-    pub fn appended(&self, events: u64, bytes: usize) {
-        self.events.set(self.events.get().saturating_add(capped(events)));
+    /// An event was appended that takes so many bytes of the ring.
+    pub fn appended(&self, bytes: usize) {
+        self.events.set(self.events.get().saturating_add(1));
         self.bytes.set(self.bytes.get().saturating_add(capped(bytes)));
+    }
+
+    /// Events that no reader may have seen, and their bytes.
+    pub fn unseen(&self) -> (u32, u32) {
+        (self.events.get(), self.bytes.get())
+    }
+
+    /// Whether there is so much more unseen than `before` that readers should have a turn.
+    pub fn is_a_piece_more_than<E>(&self, before: (u32, u32), ring: &Ring<E>) -> bool {
+        is_a_piece(self.events.get() - before.0, self.bytes.get() - before.1, ring)
     }
 
     /// A reader that wants `cursor` next is the only one now.
@@ -46,11 +56,9 @@ impl Pace {
         self.awaited.replace(false)
     }
 
-    /// Whether the next append, of half a ring at most, could overtake the foremost reader.
+    /// Whether the next piece could overtake the foremost reader.
     pub fn is_far_behind<E>(&self, ring: &Ring<E>) -> bool {
-        let RingLimits { max_events, max_bytes } = ring.limits();
-        let reached = |count: u32, most: usize| usize::try_from(count).is_ok_and(|count| count >= (most / 2).max(1));
-        reached(self.events.get(), max_events) || reached(self.bytes.get(), max_bytes)
+        is_a_piece(self.events.get(), self.bytes.get(), ring)
     }
 
     /// The same for one who waits then.
@@ -61,6 +69,14 @@ impl Pace {
         }
         far
     }
+}
+
+/// Half of the events that a ring keeps, or a quarter of its bytes: two pieces fit into it, and an event of half its bytes
+/// that ends one of them.
+fn is_a_piece<E>(events: u32, bytes: u32, ring: &Ring<E>) -> bool {
+    let RingLimits { max_events, max_bytes } = ring.limits();
+    let reached = |count: u32, most: usize| usize::try_from(count).is_ok_and(|count| count >= most.max(1));
+    reached(events, max_events / 2) || reached(bytes, max_bytes / 4)
 }
 
 fn capped(count: impl TryInto<u32>) -> u32 {
